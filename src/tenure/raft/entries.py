@@ -1,0 +1,92 @@
+"""What the log holds, and what a member keeps durably: entries, configuration, hard state, snapshot, batch."""
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
+
+COMMAND: Final = 0
+"""Opaque bytes for the state machine."""
+NOOP: Final = 1
+"""A new leader's first entry (Raft §8): nothing older is read or counted before it commits."""
+CONFIGURATION: Final = 2
+"""`Configuration` in msgpack; active from append (P7.1)."""
+FEATURE: Final = 3
+"""The cluster's feature version, an integer in ASCII (P10)."""
+
+voters_max: Final = 7
+
+
+class Entry(Struct, frozen=True, array_like=True, gc=False):
+    """One place of the replicated log."""
+
+    index: LogIndex
+    term: ConsensusTerm
+    kind: int
+    data: bytes
+
+
+class Seat(Struct, frozen=True):
+    """One member as the configuration knows it. `peer` is `host:port`; the id decides, the name is a label (P1.1)."""
+
+    id: MemberId
+    name: str
+    peer: str
+    role: Literal["voter", "witness", "observer"] = "voter"
+    priority: int = 0
+
+
+class Configuration(Struct, frozen=True):
+    """Who belongs to the cluster since log index `index` (0: founding)."""
+
+    index: LogIndex
+    seats: tuple[Seat, ...]
+
+    def voters(self) -> tuple[MemberId, ...]:
+        """Ids that count in quorums: voters and witnesses, in the order of their seats."""
+        return tuple(seat.id for seat in self.seats if seat.role != "observer")
+
+    def members(self) -> tuple[MemberId, ...]:
+        """All ids, observers too."""
+        return tuple(seat.id for seat in self.seats)
+
+    def seat(self, member: MemberId) -> Seat | None:
+        """The seat of a member, if it has one."""
+        return next((seat for seat in self.seats if seat.id == member), None)
+
+
+class HardState(Struct, frozen=True):
+    """Term and vote; durable before anything that they promise is said (P4.8)."""
+
+    term: ConsensusTerm
+    vote: MemberId | None
+
+
+class Snapshot(Struct, frozen=True):
+    """The state machine at `index`, with what the consensus core needs to go on from there."""
+
+    index: LogIndex
+    term: ConsensusTerm
+    configuration: Configuration
+    feature: int
+    data: bytes
+
+
+class Restored(Struct, frozen=True):
+    """What the store found when it was opened: where the core starts.
+
+    `batch` is the number of the last durable batch (0: none). `clean` says that the last stop was marked clean (P1.3).
+    `entries` are consecutive and follow `snapshot.index` (or start at 1 without a snapshot) or at any index ≤
+    `snapshot.index + 1` (a kept tail). `known_batches` holds the highest batch number that others' disks are known to
+    have reached.
+    """
+
+    hard_state: HardState
+    configuration: Configuration
+    feature: int
+    snapshot: Snapshot | None
+    entries: tuple[Entry, ...]
+    batch: BatchNumber
+    clean: bool
+    known_batches: dict[MemberId, BatchNumber]
