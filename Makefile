@@ -1,0 +1,56 @@
+# Every target does its own set-up on a fresh Debian machine (tools/setup.sh). `make help` lists them.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test verify lint fix sim mutants golden bench lab docs
+
+PY := .venv/bin/python
+SEEDS ?= 100
+ROUNDS ?= 10
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+
+setup:
+	@tools/setup.sh
+
+demo: setup ## a real 3-member cluster and workers whose leader is killed, here, in under a minute
+	@$(PY) -m tenure demo
+
+test: ## everything that CI runs: style, types, layers, and all tests with real processes
+	@tools/setup.sh test
+	@$(MAKE) --no-print-directory lint
+	@TENURE_SIM_SECONDS=$${TENURE_SIM_SECONDS:-180} $(PY) -m pytest -q
+
+verify: setup lint ## read-only gate in under 2 minutes: style, types, layers, unit and golden tests, a short simulation
+	@TENURE_SIM_SECONDS=$${TENURE_SIM_SECONDS:-30} $(PY) -m pytest -q -m "not e2e and not integration"
+
+lint: setup
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/lint-imports --no-cache --no-logo
+	@$(PY) tools/check_style.py
+	@$(PY) tools/check_docs.py
+
+fix: setup ## format and mend what ruff can mend
+	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format --quiet .
+
+sim: setup ## simulate SEEDS=100 seeds of a cluster under faults, or one with SEED=…
+	@$(PY) -m tests.sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
+
+mutants: setup ## plant each deliberate bug in a copy and see that a test kills it
+	@$(PY) tools/mutants.py $(ONLY)
+
+golden: setup ## rewrite the outputs of the golden scripts, to be reviewed as a diff
+	@TENURE_GOLDEN=rewrite $(PY) -m pytest -q tests/raft/test_golden.py ; git --no-pager diff --stat -- '*.txt'
+
+bench: ## Tenure and etcd side by side, ROUNDS=10 interleaved rounds
+	@tools/setup.sh bench
+	@$(PY) -m bench.run --rounds $(ROUNDS) $(ARGS)
+
+lab: ## faults on real processes, for longer than in CI (ROUNDS=…)
+	@tools/setup.sh test
+	@TENURE_LAB_ROUNDS=$(ROUNDS) $(PY) -m pytest -q -m e2e tests/e2e
+
+docs: setup ## check the links and the size limits of the documents
+	@$(PY) tools/check_docs.py
