@@ -3,9 +3,9 @@
 Wing and Gong's search with Lowe's memo ("Testing for linearizability", 2017), one key at a time, because a history is
 linearizable exactly when its part on each key is (Herlihy and Wing, locality).
 
-An operation whose result nobody learned (`unknown`) may have taken effect at any time after its call, or never; it never
-takes effect twice. That is what makes such searches slow: an open operation stays open for ever. Two things keep this
-one fast on long histories:
+An operation whose result nobody learned (`unknown`) may have taken effect at any time after its call, or never; it
+never takes effect twice. That is what makes such searches slow: an open operation stays open for ever. Two things keep
+this one fast on long histories:
 
 * An unknown put that nobody observes can be left out of any linearization. So it is tried only when a candidate could
   observe it, and after it only such an operation may follow.
@@ -153,7 +153,9 @@ class _Search:
     def __init__(self, history: Sequence[Operation]) -> None:
         ordered = sorted(history, key=lambda operation: (operation.called, operation.returned))
         self.known = [operation for operation in ordered if operation.outcome != "unknown"]
-        self.unknown = [operation for operation in ordered if operation.outcome == "unknown" and operation.kind == "put"]
+        self.unknown = [
+            operation for operation in ordered if operation.outcome == "unknown" and operation.kind == "put"
+        ]
 
     def run(self) -> Violation | None:
         start = _Node(0, 0, 0, State(), False)
@@ -209,9 +211,7 @@ class _Search:
                 yield operation, self.after(node, place, state)
         yield from self.unknown_moves(node, places, first_return)
 
-    def unknown_moves(
-        self, node: _Node, places: list[int], first_return: int
-    ) -> Iterator[tuple[Operation, _Node]]:
+    def unknown_moves(self, node: _Node, places: list[int], first_return: int) -> Iterator[tuple[Operation, _Node]]:
         wanted = {self.known[place].value for place in places if self.known[place].kind == "get"}
         candidates = [
             (number, operation)

@@ -10,12 +10,14 @@ from tenure.base.chance import SplitMix64
 from tests.sim.linearizability import OPEN, Operation, State, check, check_key, next_state
 
 
-def put(called: int, returned: int, value: str, revision: int | None = None, **more: int) -> Operation:
-    return Operation("k", "put", called, returned, "ok", value, revision, **more)
+def put(
+    called: int, returned: int, value: str, revision: int | None = None, if_revision: int | None = None
+) -> Operation:
+    return Operation("k", "put", called, returned, "ok", value, revision, if_revision)
 
 
-def lost(called: int, value: str, **more: int) -> Operation:
-    return Operation("k", "put", called, OPEN, "unknown", value, None, **more)
+def lost(called: int, value: str, if_revision: int | None = None) -> Operation:
+    return Operation("k", "put", called, OPEN, "unknown", value, None, if_revision)
 
 
 def get(called: int, returned: int, value: str | None, revision: int | None = None) -> Operation:
@@ -23,7 +25,10 @@ def get(called: int, returned: int, value: str | None, revision: int | None = No
 
 
 def test_a_history_without_overlap_is_linearizable() -> None:
-    assert check_key([get(0, 1, None, 0), put(2, 3, "a", 5), get(4, 5, "a", 5), put(6, 7, "b", 9), get(8, 9, "b", 9)]) is None
+    assert (
+        check_key([get(0, 1, None, 0), put(2, 3, "a", 5), get(4, 5, "a", 5), put(6, 7, "b", 9), get(8, 9, "b", 9)])
+        is None
+    )
 
 
 def test_overlapping_operations_may_take_effect_in_either_order() -> None:
@@ -129,7 +134,7 @@ def contended(rng: SplitMix64, operations: int) -> list[Operation]:
 
 
 def twin(history: Sequence[Operation]) -> bool:
-    """Slow and obvious: some order of all known operations and some of the unknown ones respects time and the register."""
+    """Slow and obvious: some order of the known and some of the unknown operations respects time and the register."""
     known = [operation for operation in history if operation.outcome != "unknown"]
     unknown = [operation for operation in history if operation.outcome == "unknown"]
     return any(
@@ -145,11 +150,12 @@ def respects_time(order: Sequence[Operation]) -> bool:
 
 
 def respects_register(order: Sequence[Operation]) -> bool:
-    state: State | None = State()
+    state = State()
     for operation in order:
-        state = next_state(state, operation)
-        if state is None:
+        after = next_state(state, operation)
+        if after is None:
             return False
+        state = after
     return True
 
 
