@@ -1,0 +1,23 @@
+"""The native engine: one member of a cluster that needs nothing but itself.
+
+    replica     PURE. Consensus core + state machine + steward + the requests that wait for them. Inputs of one loop turn
+                in, effects out. The asyncio driver and the deterministic simulator run the very same object.
+    driver      the asyncio shell: gathers a turn's inputs, steps once, acts on the effects in their order
+    transport   frames between members
+
+Words. A *request* is what somebody asked of this member (`engine.AnyRequest`). It is *pending* until it is answered,
+exactly once, at the latest at its deadline. A *call* is a request that another member sent us because we lead. A *round*
+is one ReadIndex of the core that carries all the reads and keepalives which arrived in one turn.
+
+Invariants.
+* A proposal is answered only when exactly its entry (index and term) was applied here. When another entry took its
+  index it is known never to commit and is asked again; when nobody can know, the answer says so (`no_quorum`,
+  `outcome_unknown`).
+* What is sent to another member may be sent twice, to different leaders: reads and keepalives are harmless to repeat,
+  mutations carry a `Sequenced` origin of a client session that this member opens for itself (P9.1).
+* A call that reaches a member which doesn't lead is dropped, and calls pending at a leader that is deposed are dropped:
+  their sender hears of the new term too and sends them again.
+* The steward lives for one consensus term; its pending keepalives end with it (P3.3).
+
+Left out on purpose: witnesses' state machines and membership changes, which are the next issue's.
+"""

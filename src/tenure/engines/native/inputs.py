@@ -1,0 +1,91 @@
+"""What a replica takes and what it gives: inputs of one turn, effects in the order in which the driver acts on them."""
+
+from typing import Final
+
+from msgspec import Struct
+
+from tenure.base.ids import MemberId
+from tenure.base.instants import NEVER, SECOND, Instant
+from tenure.leadership.engine import AnyRequest, AnyResult, Origin, Transition
+from tenure.raft.events import Event
+from tenure.raft.messages import Envelope
+from tenure.raft.ready import Batch, Fatal, Trace
+from tenure.wire.frames import Call, CallReply
+
+
+class Asked(Struct, frozen=True, gc=False):
+    """Somebody asks this member; the answer comes back under `token`."""
+
+    token: int
+    request: AnyRequest
+    origin: Origin | None = None
+
+
+class PeerCall(Struct, frozen=True, gc=False):
+    """Another member passes on a request, because it takes us for the leader."""
+
+    peer: MemberId
+    call: Call
+
+
+class PeerReply(Struct, frozen=True, gc=False):
+    """The answer to a call of ours."""
+
+    peer: MemberId
+    reply: CallReply
+
+
+class PeerKnown(Struct, frozen=True, gc=False):
+    """A handshake told where the API of `peer` listens (for `GET /status`)."""
+
+    peer: MemberId
+    api: str | None
+
+
+class Stalled(Struct, frozen=True, gc=False):
+    """Our own process stood still for `gap_us`; the sockets were drained since (P3.7)."""
+
+    gap_us: int
+
+
+Input = Event | Asked | PeerCall | PeerReply | PeerKnown | Stalled
+
+PeerFrame = Envelope | Call | CallReply
+
+
+class ReplicaSettings(Struct, frozen=True):
+    """Limits of a replica, each with its unit."""
+
+    ask_timeout_us: int = 2 * SECOND
+    """A request without an answer by then ends with `no_quorum` (DESIGN 7, P4.1)."""
+    resend_us: int = 300_000
+    """A call without an answer is sent again (it may have been lost with a connection)."""
+    wait_max_us: int = 300 * SECOND
+    """The longest wait for a stepdown's successor."""
+    pending_max: int = 50_000
+    """More requests than that at once are refused with `too_many`."""
+    snapshot_entries: int = 10_000
+    snapshot_bytes: int = 8 * 1024 * 1024
+    steps_max: int = 8
+    """Steps of the core within one turn; what is left waits for the next."""
+    retry_after_ms: int = 200
+
+
+class Effects:
+    """What follows from a turn, in the order of the fields: frames may leave before the disk (P4.1), then the one
+    durable write, then answers, then what watchers see."""
+
+    __slots__ = ("answers", "deadline", "fatal", "send", "traces", "transitions", "write")
+
+    def __init__(self) -> None:
+        self.send: list[tuple[MemberId, PeerFrame]] = []
+        self.write: Batch | None = None
+        self.answers: list[tuple[int, AnyResult]] = []
+        self.transitions: list[Transition] = []
+        self.traces: list[Trace] = []
+        self.deadline: Instant = NEVER
+        self.fatal: Fatal | None = None
+
+
+internal_token: Final = -1
+"""The token of requests that the replica asks of itself."""

@@ -1,0 +1,160 @@
+"""Requests that wait: one record each, in the order of their deadlines.
+
+All ordinary requests have the same time to live, so the order of arrival is the order of deadlines and only the first
+has to be looked at. Those that wait for something long (a stepdown's successor) are kept apart and are few.
+"""
+
+from typing import Final
+
+from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
+from tenure.base.instants import NEVER, Instant
+from tenure.leadership.engine import (
+    AnyRequest,
+    Campaign,
+    CloseSession,
+    Configure,
+    Disconnected,
+    History,
+    Keepalive,
+    KvGet,
+    KvList,
+    KvPut,
+    OpenClient,
+    OpenSession,
+    Origin,
+    Pause,
+    ReadElection,
+    ReadSession,
+    Release,
+    Status,
+    Stepdown,
+    Stepped,
+    Validate,
+    Withdraw,
+)
+
+# Where a request stands.
+PARKED: Final = 0
+"""Waits for a leader, a client session of our own, or for the steward to serve."""
+PROPOSED: Final = 1
+"""Handed to the core, or standing in the log at (index, term)."""
+READING: Final = 2
+"""Rides in a round."""
+FORWARDED: Final = 3
+TRANSFERRING: Final = 4
+"""A consensus stepdown, under way here or at the leader."""
+SUCCESSION: Final = 5
+"""A begun stepdown of an election that waits for its successor."""
+
+# What a kind of request needs.
+PROPOSAL: Final = 0
+READ: Final = 1
+KEEP: Final = 2
+STEPDOWN: Final = 3
+NOTE: Final = 4
+
+kind_of: Final[dict[type, int]] = {
+    OpenSession: PROPOSAL,
+    CloseSession: PROPOSAL,
+    Campaign: PROPOSAL,
+    Withdraw: PROPOSAL,
+    Release: PROPOSAL,
+    Configure: PROPOSAL,
+    Pause: PROPOSAL,
+    KvPut: PROPOSAL,
+    OpenClient: PROPOSAL,
+    Keepalive: KEEP,
+    Stepdown: STEPDOWN,
+    Disconnected: NOTE,
+    ReadSession: READ,
+    ReadElection: READ,
+    History: READ,
+    Validate: READ,
+    KvGet: READ,
+    KvList: READ,
+    Status: READ,
+}
+
+
+class Pending:
+    """One request and where it stands. `peer` is the member that passed it on, None if it was asked here."""
+
+    __slots__ = ("begun", "deadline", "index", "origin", "peer", "request", "sent_at", "stage", "term", "token")
+
+    def __init__(
+        self, token: int, request: AnyRequest, origin: Origin | None, peer: MemberId | None, deadline: Instant
+    ) -> None:
+        self.token = token
+        self.request = request
+        self.origin = origin
+        self.peer = peer
+        self.deadline = deadline
+        self.stage = PARKED
+        self.index: LogIndex = LogIndex(0)
+        self.term: ConsensusTerm = ConsensusTerm(0)
+        self.sent_at: Instant = Instant(0)
+        self.begun: Stepped | None = None
+
+
+class Book:
+    """All pending requests by key. A key is also the token under which the core knows the request."""
+
+    __slots__ = ("_long", "_next", "ordinary")
+
+    def __init__(self, first: int) -> None:
+        self.ordinary: dict[int, Pending] = {}
+        self._long: dict[int, Pending] = {}
+        self._next = first
+
+    def __len__(self) -> int:
+        return len(self.ordinary) + len(self._long)
+
+    def fresh_key(self) -> int:
+        """A key that nobody has."""
+        self._next += 1
+        return self._next
+
+    def add(self, pending: Pending) -> int:
+        """Keep a request under a fresh key."""
+        self._next = key = self._next + 1
+        self.ordinary[key] = pending
+        return key
+
+    def get(self, key: int) -> Pending | None:
+        """The request under a key, None if it was answered."""
+        return self.ordinary.get(key) or self._long.get(key)
+
+    def remove(self, key: int) -> None:
+        """It is answered."""
+        if self.ordinary.pop(key, None) is None:
+            self._long.pop(key, None)
+
+    def prolong(self, key: int, pending: Pending, deadline: Instant) -> None:
+        """It may wait longer than the ordinary ones."""
+        self.ordinary.pop(key, None)
+        pending.deadline = deadline
+        self._long[key] = pending
+
+    def items(self) -> list[tuple[int, Pending]]:
+        """All of them, oldest first; a copy, so that the caller may answer while it goes through."""
+        return [*self.ordinary.items(), *self._long.items()]
+
+    def overdue(self, now: Instant) -> list[tuple[int, Pending]]:
+        """Those whose deadline has come."""
+        late: list[tuple[int, Pending]] = []
+        for key, pending in self.ordinary.items():
+            if pending.deadline > now:
+                break
+            late.append((key, pending))
+        late.extend((key, pending) for key, pending in self._long.items() if pending.deadline <= now)
+        return late
+
+    def deadline(self) -> Instant:
+        """The next deadline of any."""
+        soonest = NEVER
+        for pending in self.ordinary.values():
+            soonest = pending.deadline
+            break
+        for pending in self._long.values():
+            soonest = min(soonest, pending.deadline)
+        return soonest

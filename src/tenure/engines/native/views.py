@@ -1,0 +1,106 @@
+"""Answers to reads, built from what is applied here. Whoever needs them linearizable has passed a round before."""
+
+from typing import TYPE_CHECKING, Literal
+
+from tenure.base.instants import Instant, WallMs
+from tenure.leadership.engine import (
+    AnyRequest,
+    AnyResult,
+    ConsensusView,
+    History,
+    KvGet,
+    KvList,
+    MemberView,
+    ReadElection,
+    ReadSession,
+    Status,
+    StatusReport,
+    Validate,
+)
+from tenure.leadership.steward import Hints
+from tenure.raft.entries import Seat
+
+if TYPE_CHECKING:
+    from tenure.engines.native.replica import Replica
+
+
+def read(replica: "Replica", request: AnyRequest, now: Instant, wall_ms: WallMs) -> AnyResult:
+    """Answer a read from the applied state. On the serving leader with the steward's hints of expiry and health."""
+    machine = replica.machine
+    match request:
+        case KvGet():
+            return machine.kv_get(request.key, hints_of(replica, now, wall_ms))
+        case ReadElection():
+            return machine.election(request.election, hints_of(replica, now, wall_ms))
+        case Validate():
+            return machine.validate(request)
+        case ReadSession():
+            return machine.session(request.session)
+        case History():
+            return machine.history(request.election, request.limit)
+        case KvList():
+            return machine.kv_list(request.prefix, request.limit)
+        case Status():
+            return status(replica, now, wall_ms, quorum=replica.raft.leader is not None)
+        case _:
+            raise AssertionError(f"{request!r} is no read")
+
+
+def hints_of(replica: "Replica", now: Instant, wall_ms: WallMs) -> Hints | None:
+    """What only the steward knows; None elsewhere."""
+    return replica.steward.hints(now, wall_ms) if replica.steward is not None else None
+
+
+def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> StatusReport:
+    """Everything at a glance, as far as this member knows."""
+    raft, machine = replica.raft, replica.machine
+    hints = hints_of(replica, now, wall_ms)
+    seat = raft.configuration.seat(raft.leader) if raft.leader is not None else None
+    return StatusReport(
+        cluster_id=replica.lineage[0] if replica.lineage else None,
+        member=replica.name,
+        state="stopped" if replica.stopped else raft.role,
+        quorum=quorum,
+        consensus=ConsensusView(
+            leader=seat.name if seat is not None else raft.leader,
+            term=raft.term,
+            commit_index=raft.commit,
+            applied_index=replica.applied,
+        ),
+        members=_members(replica),
+        nodes=machine.nodes(hints),
+        elections={view.election: view for view in machine.elections(hints)},
+    )
+
+
+def _members(replica: "Replica") -> dict[str, MemberView]:
+    """All seats by name; a second member with a name in use appears as NAME@ID (API.md)."""
+    members: dict[str, MemberView] = {}
+    for seat in replica.raft.configuration.seats:
+        members[seat.name if seat.name not in members else f"{seat.name}@{seat.id}"] = _member(replica, seat)
+    return members
+
+
+def _member(replica: "Replica", seat: Seat) -> MemberView:
+    raft = replica.raft
+    role: Literal["leader", "voter", "witness", "observer"] = "leader" if seat.id == raft.leader else seat.role
+    match: int | None = None
+    rtt_ms: float | None = None
+    state = "unknown"
+    if seat.id == replica.me:
+        match, state = raft.durable_index, raft.role
+    elif raft.role == "leader":
+        progress = raft.progress().get(seat.id)
+        if progress is not None:
+            match, state = progress.match, progress.state
+            rtt_ms = round(progress.rtt_us / 1000, 3) if progress.rtt_us else None
+    return MemberView(
+        id=seat.id,
+        role=role,
+        api=replica.apis.get(seat.id),
+        peer=seat.peer,
+        match_index=match,
+        lag=max(0, raft.last_index - match) if match is not None else None,
+        rtt_ms=rtt_ms,
+        state=state,
+    )
