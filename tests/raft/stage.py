@@ -1,0 +1,294 @@
+"""A cluster of consensus cores on a stage: every message, disk write and clock moves only when the script says so.
+
+Messages wait in one queue until they are delivered, dropped or held. A write waits until it is persisted. Each member
+has a clock of its own. What happens is written down line by line; that is a script's output.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tenure.base.chance import SplitMix64
+from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
+from tenure.base.instants import Instant
+from tenure.raft.core import Raft
+from tenure.raft.entries import COMMAND, Configuration, Entry, Seat, Snapshot
+from tenure.raft.events import Event, LinkLost, LinkUp, Persisted, Propose, Received, TakeSnapshot
+from tenure.raft.messages import Envelope, Evidence, Heartbeat, HeartbeatReply
+from tenure.raft.ready import Batch, Ready
+from tenure.raft.settings import Identity, Settings
+from tests.raft import names
+from tests.sim.disk import Disk
+
+LINEAGE = Nonce("f" * 16)
+START = Instant(1_000_000)
+SYNC_US = 1_000
+
+
+@dataclass
+class Actor:
+    """One member: its disk, its clock, and the process if one lives."""
+
+    name: str
+    id: MemberId
+    disk: Disk
+    rng: SplitMix64
+    now: Instant = START
+    life: int = 0
+    raft: Raft | None = None
+    deadline: Instant = START
+    manual_disk: bool = False
+    applied: list[Entry | Snapshot] = field(default_factory=list)
+
+    @property
+    def boot(self) -> Boot:
+        """The nonce of this life, readable."""
+        return Boot(f"{self.name}.{self.life}")
+
+    def state(self) -> bytes:
+        """The state machine: all commands applied, in their order."""
+        held: list[str] = []
+        for item in self.applied:
+            if isinstance(item, Snapshot):
+                held = item.data.decode().split()
+            elif item.kind == COMMAND:
+                held.append(item.data.decode())
+        return " ".join(held).encode()
+
+
+@dataclass(frozen=True)
+class Write:
+    """A write that the disk has and that is due to complete."""
+
+    member: str
+    number: BatchNumber
+
+
+class Stage:
+    """Members, what is on its way between them, and the record of what happened."""
+
+    def __init__(self, size: int, settings: Settings) -> None:
+        seats = tuple(
+            Seat(names.member_id(f"m{number}"), f"m{number}", f"10.0.0.{number}:8369") for number in range(1, size + 1)
+        )
+        self.settings = settings
+        self.configuration = Configuration(LogIndex(0), seats)
+        self.actors = {
+            seat.name: Actor(seat.name, seat.id, Disk(self.configuration), SplitMix64(number))
+            for number, seat in enumerate(seats)
+        }
+        self.queue: list[Envelope | Write] = []
+        self.held: list[tuple[Callable[[Envelope], bool], list[Envelope]]] = []
+        self.cut: set[tuple[str, str]] = set()
+        self.lines: list[str] = []
+        self.show_beats = False
+        self.token = 0
+        self.leaders: dict[int, set[str]] = {}
+
+    # --- members ----------------------------------------------------------------------------------------------------
+
+    def say(self, line: str) -> None:
+        """Write down what happened."""
+        self.lines.append(line)
+
+    def live(self) -> Iterable[Actor]:
+        """Members whose process lives."""
+        return [actor for actor in self.actors.values() if actor.raft is not None]
+
+    def raft(self, name: str) -> Raft:
+        """The core of a living member."""
+        raft = self.actors[name].raft
+        assert raft is not None, f"{name} is down"
+        return raft
+
+    def start(self, name: str) -> None:
+        """A new life of the process, with what its disk holds."""
+        actor = self.actors[name]
+        assert actor.raft is None, f"{name} lives"
+        actor.life += 1
+        identity = Identity(actor.id, actor.boot, (LINEAGE,))
+        restored = actor.disk.restored()
+        actor.raft = Raft(identity, restored, self.settings, actor.rng, actor.now)
+        actor.applied = [restored.snapshot] if restored.snapshot else []
+        actor.deadline = actor.now
+        self.step(actor, [])
+
+    def connect(self, name: str, other: str) -> None:
+        """Both ends learn that the link stands, and what the other knows of their disk (P1.3)."""
+        for here, there in ((name, other), (other, name)):
+            if (there, here) in self.cut:
+                continue
+            self.step(self.actors[here], [self.link_up(here, there)])
+
+    def link_up(self, here: str, there: str) -> LinkUp:
+        """What the handshake with `there` tells `here`."""
+        peer = self.actors[there]
+        told = self.raft(there).known_batches.get(self.actors[here].id, BatchNumber(0))
+        return LinkUp(peer.id, peer.boot, told, self.settings.feature_max)
+
+    def stop(self, name: str, *, keep: bool) -> None:
+        """The process dies; its unfinished write is kept or lost; messages to it die with its sockets."""
+        actor = self.actors[name]
+        assert actor.raft is not None, f"{name} is down"
+        actor.raft = None
+        actor.disk.crash(keep=keep)
+        self.queue = [
+            item
+            for item in self.queue
+            if not (isinstance(item, Write) and item.member == name)
+            and not (isinstance(item, Envelope) and item.to == actor.id)
+        ]
+
+    def lose(self, here: str, there: str, evidence: Evidence, *, closing: bool = False) -> None:
+        """`here` loses its connection from `there`."""
+        peer = self.actors[there]
+        self.step(self.actors[here], [LinkLost(peer.id, peer.boot, evidence, closing)])
+
+    # --- one step ---------------------------------------------------------------------------------------------------
+
+    def step(self, actor: Actor, events: list[Event], *, drained: bool = True) -> None:
+        """Step a member and act on what follows, in the order of `Ready`."""
+        if actor.raft is None:
+            return
+        ready = actor.raft.step(events, actor.now, drained)
+        actor.deadline = ready.deadline
+        self.tell(actor, ready)
+        for sent in ready.send:
+            self.post(sent)
+        if ready.write is not None:
+            self.submit(actor, ready.write)
+        for item in ready.committed:
+            actor.applied.append(item)
+            if isinstance(item, Snapshot) or item.kind == COMMAND:
+                self.say(f"{actor.name} applies {names.entry(item)}")
+        for read in ready.reads:
+            self.say(f"{actor.name} may answer read {read.token} at {read.index}")
+        for ended in ready.transfers:
+            self.say(f"{actor.name} transfer {ended.token}: {ended.outcome}, leader {names.name_of(ended.leader)}")
+        if ready.fatal is not None:
+            self.say(f"{actor.name} stops: {ready.fatal.reason}")
+        if actor.raft.role == "leader":
+            self.leaders.setdefault(actor.raft.term, set()).add(actor.name)
+
+    def tell(self, actor: Actor, ready: Ready) -> None:
+        """Decisions with their reasons, and what became of proposals."""
+        for trace in ready.traces:
+            detail = " ".join(f"{key}={self.plain(value)}" for key, value in trace.detail.items())
+            self.say(f"{actor.name} · {trace.what} {detail}".rstrip())
+        for taken in ready.accepted:
+            self.say(f"{actor.name} took {taken.token} as {names.place(taken.index, taken.term)}")
+        for refused in ready.refused:
+            self.say(f"{actor.name} refused {refused.token}: {refused.reason}, leader {names.name_of(refused.leader)}")
+
+    def plain(self, value: int | str | bool | None) -> str:
+        """A trace's value, ids as names."""
+        known = {actor.id for actor in self.actors.values()}
+        return names.name_of(value) if isinstance(value, str) and value in known else str(value)
+
+    def submit(self, actor: Actor, batch: Batch) -> None:
+        """The disk takes a batch."""
+        actor.disk.submit(batch)
+        parts = []
+        if batch.hard_state is not None:
+            parts.append(f"term {batch.hard_state.term} vote {names.name_of(batch.hard_state.vote)}")
+        if batch.snapshot is not None:
+            parts.append(("install " if batch.install else "") + names.entry(batch.snapshot))
+        if batch.compact_to is not None:
+            parts.append(f"compact to {batch.compact_to}")
+        if batch.truncate_from is not None:
+            parts.append(f"truncate from {batch.truncate_from}")
+        if batch.entries:
+            parts.append(names.entries(batch.entries))
+        if batch.known_batches is not None:
+            parts.append("batches")
+        self.say(f"{actor.name} writes #{batch.number}: {', '.join(parts) or 'nothing'}")
+        self.queue.append(Write(actor.name, batch.number))
+
+    def persist(self, name: str) -> None:
+        """The write in flight is durable: what waited for it leaves, then the core hears of it."""
+        actor = self.actors[name]
+        batch = actor.disk.complete()
+        self.queue = [item for item in self.queue if item != Write(name, batch.number)]
+        for sent in batch.send_after_persist:
+            self.post(sent)
+        self.step(actor, [Persisted(batch.number, SYNC_US)])
+
+    # --- the network ------------------------------------------------------------------------------------------------
+
+    def post(self, sent: Envelope) -> None:
+        """A message leaves; a cut link swallows it, a hold keeps it."""
+        way = (names.name_of(sent.sender), names.name_of(sent.to))
+        hidden = isinstance(sent.message, Heartbeat | HeartbeatReply) and not self.show_beats
+        if way in self.cut or self.actors[way[1]].raft is None:
+            return
+        for matches, kept in self.held:
+            if matches(sent):
+                self.say(f"held {names.envelope(sent)}")
+                kept.append(sent)
+                return
+        if not hidden:
+            self.say(names.envelope(sent))
+        self.queue.append(sent)
+
+    def take(self, item: Envelope) -> None:
+        """A message arrives."""
+        actor = self.actors[names.name_of(item.to)]
+        if (names.name_of(item.sender), actor.name) not in self.cut:
+            self.step(actor, [Received(item)])
+
+    def settle(self, matches: Callable[[Envelope], bool] | None = None) -> None:
+        """Deliver what is under way, and what follows, until nothing moves; persist where the disk isn't manual."""
+        for _ in range(20_000):
+            item = self.next_item(matches)
+            if item is None:
+                return
+            if isinstance(item, Write):
+                self.persist(item.member)
+            else:
+                self.queue.remove(item)
+                self.take(item)
+        raise AssertionError("messages without end: " + "; ".join(map(str, self.queue[:5])))
+
+    def next_item(self, matches: Callable[[Envelope], bool] | None) -> Envelope | Write | None:
+        """The first in the queue that may move."""
+        for item in self.queue:
+            if isinstance(item, Write):
+                if not self.actors[item.member].manual_disk:
+                    return item
+            elif matches is None or matches(item):
+                return item
+        return None
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def advance(self, actors: list[Actor], micros: int, *, settle: bool) -> None:
+        """The clocks of `actors` go on; each is stepped at its deadlines; with `settle` all is delivered at once."""
+        ends = {actor.name: Instant(actor.now + micros) for actor in actors}
+        for _ in range(200_000):
+            due = [actor for actor in actors if actor.raft is not None and actor.deadline <= ends[actor.name]]
+            if not due:
+                break
+            start = {actor.name: ends[actor.name] - micros for actor in actors}
+            first = min(due, key=lambda actor: (max(actor.deadline, actor.now) - start[actor.name], actor.name))
+            passed = max(first.deadline, first.now) - start[first.name]
+            for actor in actors:
+                actor.now = Instant(max(actor.now, start[actor.name] + passed))
+            self.step(first, [])
+            assert first.deadline > first.now, f"{first.name} asks to be stepped again at once, for ever"
+            if settle:
+                self.settle()
+        for actor in actors:
+            actor.now = max(actor.now, ends[actor.name])
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def propose(self, name: str, text: str, expected: int | None) -> None:
+        """Propose a command."""
+        self.token += 1
+        term = None if expected is None else ConsensusTerm(expected)
+        self.step(self.actors[name], [Propose(self.token, text.encode(), term)])
+
+    def snapshot(self, name: str) -> None:
+        """Take a snapshot of what is applied."""
+        actor = self.actors[name]
+        last = actor.applied[-1]
+        self.step(actor, [TakeSnapshot(last.index, actor.state())])
