@@ -75,13 +75,15 @@ class Effects:
     """What follows from a turn, in the order of the fields: frames may leave before the disk (P4.1), then the one
     durable write, then answers, then what watchers see."""
 
-    __slots__ = ("answers", "deadline", "fatal", "send", "traces", "transitions", "write")
+    __slots__ = ("answers", "deadline", "fatal", "replaced", "send", "traces", "transitions", "write")
 
     def __init__(self) -> None:
         self.send: list[tuple[MemberId, PeerFrame]] = []
         self.write: Batch | None = None
         self.answers: list[tuple[int, AnyResult]] = []
         self.transitions: list[Transition] = []
+        self.replaced = False
+        """A snapshot replaced the state: what lies between is not told as transitions."""
         self.traces: list[Trace] = []
         self.deadline: Instant = NEVER
         self.fatal: Fatal | None = None

@@ -353,6 +353,8 @@ class Replica:
     def _install(self, snapshot: Snapshot) -> None:
         """A snapshot replaces the state; whether what it swallowed took effect nobody here can tell any more."""
         self.machine = Machine.restore(snapshot.data)
+        self._out.replaced = True
+        self._out.transitions.clear()
         self.applied = snapshot.index
         self._since_snapshot_entries = self._since_snapshot_bytes = 0
         for index in [index for index in self._by_index if index <= snapshot.index]:

@@ -1,0 +1,272 @@
+"""The asyncio shell of one member: gathers what comes in during one turn of the loop, steps the replica once, and acts
+on its effects in their order: frames out, the durable write to the disk's thread, answers, watchers.
+
+Nothing that happens while an answer is delivered may hurt this path: an answer that raises is counted and dropped.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from tenure.base.clock import Clock
+from tenure.base.ids import BatchNumber, Boot, MemberId
+from tenure.base.instants import MS, Instant
+from tenure.engines.native.inputs import Asked, Effects, Input, PeerCall, PeerFrame, PeerKnown, PeerReply, Stalled
+from tenure.engines.native.pacing import Pacer
+from tenure.engines.native.replica import Replica
+from tenure.engines.native.watching import Watchers
+from tenure.leadership.engine import (
+    Answer,
+    AnyRequest,
+    AnyResult,
+    Compacted,
+    ConsensusView,
+    Origin,
+    Refused,
+    Request,
+    Status,
+    StatusReport,
+    Stepdown,
+    Transition,
+)
+from tenure.raft.events import Lateness, LinkLost, LinkUp, Persisted, Received, RttSample
+from tenure.raft.messages import Envelope, Evidence
+from tenure.raft.ready import Batch, Fatal, Trace
+from tenure.wire.frames import Call, CallReply
+
+R = TypeVar("R")
+
+stall_min_us: Final = 10 * MS
+"""A gap of our own from which the steward's deadlines are shifted (P3.7)."""
+
+
+class Outbound(Protocol):
+    """What the driver needs of the transport."""
+
+    def send(self, peer: MemberId, frame: PeerFrame) -> None:
+        """Queue a frame; dropped if the link is down."""
+        ...
+
+
+class Disk(Protocol):
+    """What the driver needs of the disk's thread."""
+
+    def submit(self, batch: Batch) -> None:
+        """Make it durable; the completion comes back to `NativeEngine.persisted`."""
+        ...
+
+
+class Observer(Protocol):
+    """Takes what is worth telling: logs and metrics. Must not raise."""
+
+    def trace(self, trace: Trace) -> None:
+        """A decision with its reason."""
+        ...
+
+    def stopped(self, fatal: Fatal) -> None:
+        """The member stops taking part."""
+        ...
+
+
+class NativeEngine:
+    """`leadership.engine.Engine` and `Submitter` on one member. Lives in one loop; not safe from other threads.
+
+    Until `begin` is called (founding, P1.2) every request is refused with `founding`, except status.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, name: str, observer: Observer) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._name = name
+        self._observer = observer
+        self._replica: Replica | None = None
+        self._outbound: Outbound | None = None
+        self._disk: Disk | None = None
+        self._pacer = Pacer(loop, clock, self._turn)
+        self._watchers = Watchers(loop)
+        self._inputs: list[Input] = []
+        self._answers: dict[int, Answer] = {}
+        self._token = 0
+        self._in_flight: Batch | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._closed = False
+        self.missing: tuple[str, ...] = ()
+        self.answers_failed = 0
+
+    @property
+    def replica(self) -> Replica | None:
+        """The replica behind this engine, None while it is being founded. Read only."""
+        return self._replica
+
+    def begin(self, replica: Replica, outbound: Outbound, disk: Disk) -> None:
+        """The member is founded: take part from now on."""
+        assert self._replica is None
+        self._replica, self._outbound, self._disk = replica, outbound, disk
+        self._pacer.soon()
+
+    # --- the seam ---------------------------------------------------------------------------------------------------
+
+    async def ask(self, request: Request[R], origin: Origin | None = None) -> R | Refused:
+        """Answer one request; ends within the replica's deadline."""
+        future: asyncio.Future[R | Refused] = self._loop.create_future()
+        self.submit(request, origin, partial(_resolve, future))  # type: ignore[arg-type]
+        return await future
+
+    def submit(self, request: AnyRequest, origin: Origin | None, answer: Answer) -> None:
+        """Like `ask`, without a future: `answer` is called once, in this loop."""
+        if self._replica is None or self._closed:
+            self._deliver(answer, self._unready(request))
+            return
+        self._token = token = self._token + 1
+        self._answers[token] = answer
+        self._inputs.append(Asked(token, request, origin))
+        self._pacer.soon()
+
+    def watch(self, after: int | None) -> AsyncIterator[tuple[Transition, ...] | Compacted]:
+        """Transitions as this member applies them."""
+        return self._watchers.watch(after, self.last_transition, self._transitions_after)
+
+    def last_transition(self) -> int:
+        """The newest applied here; 0 before any."""
+        return self._replica.machine.last_transition() if self._replica is not None else 0
+
+    def _transitions_after(self, after: int) -> tuple[Transition, ...] | Compacted:
+        return self._replica.machine.transitions_after(after) if self._replica is not None else ()
+
+    def _unready(self, request: AnyRequest) -> AnyResult:
+        if type(request) is Status:
+            return StatusReport(
+                cluster_id=None,
+                member=self._name,
+                state="stopped" if self._closed else "founding",
+                quorum=False,
+                consensus=ConsensusView(None, 0, 0, 0),
+                members={},
+                nodes={},
+                elections={},
+                missing=self.missing,
+            )
+        if self._closed:
+            return Refused("no_quorum", "this member is stopping", retry_after_ms=200)
+        waits = ", ".join(self.missing) or "the other members"
+        return Refused("founding", f"the cluster is being founded and waits for {waits}", retry_after_ms=500)
+
+    # --- what comes in ----------------------------------------------------------------------------------------------
+
+    def on_frames(self, peer: MemberId, frames: Sequence[PeerFrame]) -> None:
+        """Frames of one peer, in order."""
+        inputs = self._inputs
+        for frame in frames:
+            if type(frame) is Envelope:
+                inputs.append(Received(frame))
+            elif type(frame) is Call:
+                inputs.append(PeerCall(peer, frame))
+            elif type(frame) is CallReply:
+                inputs.append(PeerReply(peer, frame))
+        self._pacer.soon()
+
+    def on_up(self, peer: MemberId, boot: Boot, told: BatchNumber, speaks: int, api: str | None) -> None:
+        """A connection from `peer` stands."""
+        self._inputs.append(PeerKnown(peer, api))
+        self._inputs.append(LinkUp(peer, boot, told, speaks))
+        self._pacer.soon()
+
+    def on_lost(self, peer: MemberId, boot: Boot, evidence: Evidence, closing: bool) -> None:
+        """The last connection from `peer` is gone."""
+        self._inputs.append(LinkLost(peer, boot, evidence, closing))
+        self._pacer.soon()
+
+    def on_rtt(self, peer: MemberId, rtt_us: int) -> None:
+        """A round trip was measured."""
+        self._inputs.append(RttSample(peer, rtt_us))
+        self._pacer.soon()
+
+    def persisted(self, number: BatchNumber, sync_us: int) -> None:
+        """The batch in flight is durable. Its frames leave now, and the turn is taken at once: others wait for it."""
+        batch = self._in_flight
+        if batch is None or self._outbound is None:  # closed meanwhile
+            return
+        assert batch.number == number, f"batch {batch.number} in flight, {number} persisted"
+        self._in_flight = None
+        for envelope in batch.send_after_persist:
+            self._outbound.send(envelope.to, envelope)
+        self._inputs.append(Persisted(number, sync_us))
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+        self._pacer.at_once()
+
+    # --- the turn ---------------------------------------------------------------------------------------------------
+
+    def _turn(self, now: Instant, drained: bool, late_us: int | None) -> None:
+        replica = self._replica
+        if replica is None:
+            return
+        inputs, self._inputs = self._inputs, []
+        if late_us is not None:
+            inputs.insert(0, Lateness(late_us))
+            if late_us >= stall_min_us:
+                inputs.insert(0, Stalled(late_us))
+        effects = replica.step(inputs, now, self._clock.wall(), drained)
+        self._act(effects)
+        self._pacer.arm(now, effects.deadline)
+
+    def _act(self, effects: Effects) -> None:
+        assert self._outbound is not None and self._disk is not None
+        send = self._outbound.send
+        for peer, frame in effects.send:
+            send(peer, frame)
+        if effects.write is not None:
+            assert self._in_flight is None, "at most one batch in flight"
+            self._in_flight = effects.write
+            self._disk.submit(effects.write)
+        for token, result in effects.answers:
+            answer = self._answers.pop(token, None)
+            if answer is not None:
+                self._deliver(answer, result)
+        if effects.replaced:
+            self._watchers.skipped()
+        elif effects.transitions:
+            self._watchers.publish(effects.transitions)
+        for trace in effects.traces:
+            self._observer.trace(trace)
+        if effects.fatal is not None:
+            self._observer.stopped(effects.fatal)
+
+    def _deliver(self, answer: Answer, result: AnyResult) -> None:
+        try:
+            answer(result)
+        except Exception:  # a client that has gone must never hurt the commit path
+            self.answers_failed += 1
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def hand_over(self, within_s: float) -> bool:
+        """Before a planned stop: if we lead and somebody else can, let him. True when we don't lead any more."""
+        replica = self._replica
+        if replica is None or replica.raft.role != "leader":
+            return True
+        try:
+            await asyncio.wait_for(self.ask(Stepdown(reason="planned stop of the member")), within_s)
+        except TimeoutError:
+            return False
+        return replica.raft.role != "leader"
+
+    async def close(self) -> None:
+        """Stop stepping; waits for the batch in flight. Open requests end with `no_quorum`."""
+        self._closed = True
+        while self._in_flight is not None:
+            self._idle = self._loop.create_future()
+            await self._idle
+        self._pacer.stop()
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            self._deliver(answer, Refused("no_quorum", "this member is stopping", retry_after_ms=200))
+        self._watchers.close()
+
+
+def _resolve(future: "asyncio.Future[R | Refused]", result: R | Refused) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
