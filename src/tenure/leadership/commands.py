@@ -1,0 +1,288 @@
+"""What stands in the replicated log: tagged, versioned msgpack (P10), one type per command.
+
+Two kinds. *Requests* come from somebody, perhaps with an `Origin` that makes them safe to repeat (P9). *Decisions* come
+from the steward; each names exactly what it was decided about, and in `decided` the consensus term in which (P3.4, P3.5).
+
+Positions in these arrays are a format on disks: fields are added at the end, with a default; a change of meaning takes a
+new tag. `version` is raised with the cluster's feature version, never before every member speaks it.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from tenure.base.errors import TenureError
+from tenure.base.ids import ConsensusTerm, ElectionName, LogIndex, NodeId, SessionId, Term
+from tenure.leadership import engine
+from tenure.leadership.engine import AnyRequest, Cause, ElectionConfig, Keyed, Sequenced
+
+command_version: Final = 1
+
+
+class UnknownCommand(TenureError):
+    """P10: a command that this program doesn't know. The member must stop; it never guesses."""
+
+
+class Body(Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Base of all commands' bodies."""
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+class OpenSession(Body, tag="so"):
+    """See `engine.OpenSession`."""
+
+    node: NodeId
+    ttl_ms: int
+    process: str
+    meta: dict[str, str]
+
+
+class CloseSession(Body, tag="sc"):
+    """See `engine.CloseSession`."""
+
+    session: SessionId
+
+
+class Campaign(Body, tag="c"):
+    """See `engine.Campaign`."""
+
+    session: SessionId
+    election: ElectionName
+    priority: int
+
+
+class Withdraw(Body, tag="w"):
+    """See `engine.Withdraw`."""
+
+    session: SessionId
+    election: ElectionName
+
+
+class Release(Body, tag="r"):
+    """See `engine.Release`."""
+
+    session: SessionId
+    election: ElectionName
+    term: Term
+    withdraw: bool
+
+
+class Stepdown(Body, tag="sd"):
+    """Begin to hand an election over. See `engine.Stepdown`."""
+
+    election: ElectionName
+    successor: NodeId | None
+    reason: str | None
+    grace_ms: int
+    fenced_off: bool
+
+
+class Configure(Body, tag="cf"):
+    """See `engine.Configure`."""
+
+    election: ElectionName
+    config: ElectionConfig
+
+
+class Pause(Body, tag="p"):
+    """See `engine.Pause`."""
+
+    election: ElectionName
+    paused: bool
+
+
+class KvPut(Body, tag="k"):
+    """See `engine.KvPut`."""
+
+    key: str
+    value: bytes
+    election: ElectionName | None
+    term: int | None
+    if_revision: int | None
+
+
+class OpenClient(Body, tag="oc"):
+    """Begin a client session (P9.1); `nonce` makes a repeated opening harmless."""
+
+    nonce: str
+
+
+class Stamp(Body, tag="st"):
+    """P2.1, P2.2: raise the counter to the wall clock's stamp (the command's `at_ms`) or to the operator's floor."""
+
+    floor: int | None
+
+
+# --- decisions ------------------------------------------------------------------------------------------------------
+
+
+class Grant(Body, tag="G"):
+    """Give the election, vacant since `after_term`, to a session (P3.4: names the vacancy)."""
+
+    decided: ConsensusTerm
+    session: SessionId
+    election: ElectionName
+    after_term: Term
+
+
+class Expire(Body, tag="X"):
+    """The session ran out. `silent_ms`: for how long nothing had been heard of it, for the history; None if never."""
+
+    decided: ConsensusTerm
+    session: SessionId
+    silent_ms: int | None
+
+
+class Demote(Body, tag="D"):
+    """Begin to hand over because the holder is unhealthy: a stepdown of the steward's own."""
+
+    decided: ConsensusTerm
+    session: SessionId
+    election: ElectionName
+    term: Term
+    grace_ms: int
+    reason: str
+
+
+class Revoke(Body, tag="V"):
+    """Take just this holding away (P3.4): the end of a grace, a lost connection (P3.8), or a node fenced off."""
+
+    decided: ConsensusTerm
+    session: SessionId
+    election: ElectionName
+    term: Term
+    cause: Cause
+
+
+class Evict(Body, tag="E"):
+    """P9.2: forget the answers under idempotency keys, and the client sessions, last used below these indexes."""
+
+    decided: ConsensusTerm
+    keyed_below: LogIndex
+    clients_below: LogIndex
+
+
+Decision = Grant | Expire | Demote | Revoke | Evict
+
+AnyBody = (
+    KvPut
+    | OpenSession
+    | CloseSession
+    | Campaign
+    | Withdraw
+    | Release
+    | Stepdown
+    | Configure
+    | Pause
+    | OpenClient
+    | Stamp
+    | Grant
+    | Expire
+    | Demote
+    | Revoke
+    | Evict
+)
+
+
+class Command(Struct, frozen=True, array_like=True, gc=False):
+    """One entry of the log. `at_ms` is wall time for the history (P10); `nonce` tells equal commands apart."""
+
+    version: int
+    at_ms: int
+    nonce: str
+    origin: Sequenced | Keyed | None
+    body: AnyBody
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Command)
+
+
+class _Head(Struct, frozen=True, array_like=True):
+    """What every version of a command begins with."""
+
+    version: int
+
+
+def encode(body: AnyBody, at_ms: int, origin: Sequenced | Keyed | None = None, nonce: str = "") -> bytes:
+    """A command as it stands in the log."""
+    return _encoder.encode(Command(command_version, at_ms, nonce, origin, body))
+
+
+def decode(data: bytes) -> Command:
+    """Read a command back; `UnknownCommand` for what this program doesn't know (P10)."""
+    try:
+        command = _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise UnknownCommand(f"{_version_of(data)}: {error}") from error
+    if command.version != command_version:
+        raise UnknownCommand(f"version {command.version}, this program knows {command_version}")
+    return command
+
+
+def _version_of(data: bytes) -> str:
+    try:
+        return f"version {msgspec.msgpack.decode(data, type=_Head).version}"
+    except msgspec.MsgspecError:
+        return "no readable version"
+
+
+def is_proposal(request: AnyRequest) -> bool:
+    """Whether a request goes through the log: it changes something."""
+    if isinstance(request, engine.Stepdown):
+        return request.election is not None
+    return isinstance(request, _proposals)
+
+
+def of_request(request: AnyRequest, origin: Sequenced | Keyed | None, at_ms: int, nonce: str = "") -> bytes:
+    """The command for a request that is a proposal. The request's shape was checked where it entered (`checks`)."""
+    return _encoder.encode(Command(command_version, at_ms, nonce, origin, body_of(request)))
+
+
+def body_of(request: AnyRequest) -> AnyBody:
+    """The body for a request that is a proposal."""
+    match request:
+        case engine.KvPut():
+            return KvPut(request.key, request.value, request.election, request.term, request.if_revision)
+        case engine.OpenSession():
+            return OpenSession(request.node, request.ttl_ms, request.process, request.meta)
+        case engine.CloseSession():
+            return CloseSession(request.session)
+        case engine.Campaign():
+            return Campaign(request.session, request.election, request.priority)
+        case engine.Withdraw():
+            return Withdraw(request.session, request.election)
+        case engine.Release():
+            return Release(request.session, request.election, request.term, request.withdraw)
+        case engine.Stepdown(election=str() as election):
+            return Stepdown(
+                election,
+                NodeId(request.successor) if request.successor is not None else None,
+                request.reason,
+                request.grace_ms,
+                request.fenced_off,
+            )
+        case engine.Configure():
+            return Configure(request.election, request.config)
+        case engine.Pause():
+            return Pause(request.election, request.paused)
+        case engine.OpenClient():
+            return OpenClient(request.nonce)
+        case _:
+            raise AssertionError(f"{type(request).__name__} is no proposal")
+
+
+_proposals: Final = (
+    engine.KvPut,
+    engine.OpenSession,
+    engine.CloseSession,
+    engine.Campaign,
+    engine.Withdraw,
+    engine.Release,
+    engine.Configure,
+    engine.Pause,
+    engine.OpenClient,
+)
