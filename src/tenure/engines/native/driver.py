@@ -255,10 +255,10 @@ class NativeEngine:
     async def close(self) -> None:
         """Stop stepping; waits for the batch in flight. Open requests end with `no_quorum`."""
         self._closed = True
+        self._pacer.stop()
         while self._in_flight is not None:
             self._idle = self._loop.create_future()
             await self._idle
-        self._pacer.stop()
         answers, self._answers = self._answers, {}
         for answer in answers.values():
             self._deliver(answer, Refused("no_quorum", "this member is stopping", retry_after_ms=200))

@@ -1,0 +1,313 @@
+"""Configuration of a member: one table of options, three sources, every error names the key and where it came from.
+
+Flags beat the environment, the environment beats the file. An unknown key is an error: a typo in a timeout must not
+silently mean the default. The command line builds its flags from `options`, so there is no second list.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from tenure.base.errors import Invalid, TenureError
+from tenure.base.ids import node_id
+from tenure.raft.entries import voters_max
+
+Kind = Literal["text", "integer", "switch", "path", "address", "members"]
+
+api_port: Final = 8368
+peer_port: Final = 8369
+default_files: Final = (Path("tenure.toml"), Path("/etc/tenure/tenure.toml"))
+secret_bytes_min: Final = 16
+
+
+class ConfigError(TenureError):
+    """The configuration can't be used: which key, from where, and why."""
+
+    def __init__(self, key: str, source: str, reason: str) -> None:
+        super().__init__(f"{key} ({source}): {reason}")
+        self.key = key
+        self.source = source
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting. Flag `--data-dir`, variable `TENURE_DATA_DIR` and key `data_dir` follow from the name."""
+
+    name: str
+    kind: Kind
+    default: str | int | bool | None
+    help: str
+    minimum: int = 0
+    maximum: int = 2**53 - 1
+    choices: tuple[str, ...] = ()
+    reloads: bool = False
+
+    @property
+    def flag(self) -> str:
+        """As on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """As in the environment."""
+        return "TENURE_" + self.name.upper()
+
+
+options: Final[tuple[Option, ...]] = (
+    Option("config", "path", None, "TOML file (default ./tenure.toml, then /etc/tenure/tenure.toml, if there is one)."),
+    Option("name", "text", "m1", "Name of this member; a label, its identity is drawn into the data directory."),
+    Option("data_dir", "path", "tenure-data", "Where the log, the snapshots and the identity are kept."),
+    Option("api", "address", f"127.0.0.1:{api_port}", "Where the HTTP API listens, HOST:PORT."),
+    Option("peer", "address", f"127.0.0.1:{peer_port}", "Where the other members reach this one, HOST:PORT."),
+    Option("advertise_api", "address", None, "Address of the API as others see it, if not that of --api."),
+    Option("advertise_peer", "address", None, "Peer address as others see it, if not that of --peer."),
+    Option("cluster", "members", None, "All founding members, NAME=HOST:PORT,…; left out: a cluster of one."),
+    Option("cluster_secret_file", "path", None, "File with the secret that members prove to each other.", reloads=True),
+    Option("require_secret", "switch", False, "Ask API callers for the secret on loopback too."),
+    Option("insecure", "switch", False, "Listen beyond loopback without a secret."),
+    Option("term_floor", "integer", 0, "Fencing terms start above this (when the wall clock can't be trusted).",
+           maximum=2**52),
+    Option("heartbeat_ms", "integer", 25, "How often the consensus leader shows that it lives.", 5, 1_000),
+    Option("election_floor_ms", "integer", 75, "The least silence that counts as a lost leader.", 20, 10_000),
+    Option("snapshot_entries", "integer", 10_000, "A snapshot is taken after so many entries…", 10, 10_000_000),
+    Option("snapshot_bytes", "integer", 8 * 1024 * 1024, "…or so many bytes of them.", 64 * 1024, 2**30),
+    Option("shutdown_ms", "integer", 10_000, "How long a planned stop may take for handing over.", 0, 600_000),
+    Option("realtime", "switch", False, "Ask the kernel for a real-time class (SCHED_RR); it may be refused."),
+    Option("log_level", "text", "info", "What is logged.", choices=("debug", "info", "warning", "error"), reloads=True),
+    Option("log_format", "text", "text", "How it is logged.", choices=("text", "json")),
+)  # fmt: skip
+
+by_name: Final = {option.name: option for option in options}
+
+other_commands: Final = ("TENURE_ELECTION", "TENURE_NODE", "TENURE_TERM", "TENURE_TTL", "TENURE_LEASE", "TENURE_FENCE",
+                         "TENURE_ENDPOINT", "TENURE_AGENT", "TENURE_DEMO", "TENURE_TEST", "TENURE_BENCH",
+                         "TENURE_SESSION", "TENURE_SECRET", "TENURE_CREDENTIAL", "TENURE_COMPLETE")  # fmt: skip
+"""Beginnings of variables that belong to other commands; they may stand in a member's environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """HOST:PORT."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Reachable from this machine only."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A member's configuration, checked as a whole."""
+
+    name: str
+    data_dir: Path
+    api: Address
+    peer: Address
+    advertise_api: Address
+    advertise_peer: Address
+    cluster: tuple[tuple[str, str], ...]
+    cluster_secret_file: Path | None
+    require_secret: bool
+    insecure: bool
+    term_floor: int
+    heartbeat_ms: int
+    election_floor_ms: int
+    snapshot_entries: int
+    snapshot_bytes: int
+    shutdown_ms: int
+    realtime: bool
+    log_level: str
+    log_format: str
+    file: Path | None
+
+    def secret(self) -> bytes | None:
+        """The cluster secret, read anew each time (SIGHUP); None if none is configured."""
+        if self.cluster_secret_file is None:
+            return None
+        return read_secret(self.cluster_secret_file)
+
+
+Sourced = tuple[Any, str]
+"""A value as it was given, and where."""
+
+
+def load(flags: Mapping[str, object], environment: Mapping[str, str], *, files: Iterable[Path] = default_files) -> Config:
+    """Put the three sources together and check the whole. Flags are keyed by option names; None means not given."""
+    given = {name: (value, by_name[name].flag) for name, value in flags.items() if value is not None and name in by_name}
+    unknown = [name for name, value in flags.items() if value is not None and name not in by_name]
+    if unknown:
+        raise ConfigError(unknown[0], "command line", "there is no such option")
+    merged: dict[str, Sourced] = {**_from_environment(environment), **given}
+    file = _file(merged.get("config"), files)
+    if file is not None:
+        merged = {**_from_file(file), **merged}
+    return _check(merged, file)
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Sourced]:
+    known = {option.variable: option.name for option in options}
+    found: dict[str, Sourced] = {}
+    for variable in sorted(environment):
+        if variable in known:
+            found[known[variable]] = (environment[variable], f"variable {variable}")
+        elif variable.startswith("TENURE_") and not variable.startswith(other_commands):
+            raise ConfigError(variable, "environment", "there is no such option")
+    return found
+
+
+def _file(named: Sourced | None, files: Iterable[Path]) -> Path | None:
+    if named is not None:
+        return Path(str(named[0]))
+    return next((path for path in files if path.is_file()), None)
+
+
+def _from_file(path: Path) -> dict[str, Sourced]:
+    try:
+        with path.open("rb") as stream:
+            table = tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError("config", str(path), f"can't be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("config", str(path), f"is not TOML: {error}") from None
+    for key in table:
+        if key not in by_name or key == "config":
+            raise ConfigError(key, str(path), "there is no such option")
+    return {key: (value, f"{path}") for key, value in table.items()}
+
+
+def _check(merged: Mapping[str, Sourced], file: Path | None) -> Config:
+    values: dict[str, Any] = {}
+    for option in options:
+        value, source = merged.get(option.name, (option.default, "default"))
+        values[option.name] = None if value is None else _value(option, value, source)
+
+    def fail(key: str, reason: str) -> ConfigError:
+        return ConfigError(key, merged.get(key, (None, "default"))[1], reason)
+
+    del values["config"]
+    try:
+        node_id(values["name"], "name")
+    except Invalid as error:
+        raise fail("name", error.reason) from None
+    api, peer = values["api"], values["peer"]
+    values["advertise_api"] = values["advertise_api"] or api
+    values["advertise_peer"] = values["advertise_peer"] or peer
+    cluster = values["cluster"] or ((values["name"], str(values["advertise_peer"])),)
+    values["cluster"] = cluster
+    if values["name"] not in dict(cluster):
+        listed = ", ".join(name for name, _ in cluster)
+        raise fail("cluster", f"does not list this member, {values['name']!r}; it lists {listed}")
+    if values["heartbeat_ms"] * 2 > values["election_floor_ms"]:
+        raise fail("election_floor_ms", f"must be at least twice heartbeat_ms ({values['heartbeat_ms']})")
+    if values["require_secret"] and values["cluster_secret_file"] is None:
+        raise fail("require_secret", "needs cluster_secret_file")
+    if values["cluster_secret_file"] is None and not values["insecure"]:
+        for key, address in (("api", api), ("peer", peer)):
+            if not address.loopback:
+                text = f"{address} is reachable from other machines: give --cluster-secret-file, or --insecure if you mean it"
+                raise fail(key, text)
+    if values["cluster_secret_file"] is not None:
+        read_secret(values["cluster_secret_file"], merged["cluster_secret_file"][1])
+    return Config(**values, file=file)
+
+
+def _value(option: Option, value: object, source: str) -> object:
+    """One value in its type and range, whether it came as a string or as TOML's own type."""
+
+    def fail(reason: str) -> ConfigError:
+        return ConfigError(option.name, source, reason)
+
+    match option.kind:
+        case "switch":
+            if isinstance(value, bool):
+                return value
+            text = str(value).lower()
+            if text not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+                raise fail(f"must be true or false, got {value!r}")
+            return text in ("true", "1", "yes", "on")
+        case "integer":
+            try:
+                if isinstance(value, bool | float):
+                    raise ValueError
+                number = int(str(value))
+            except ValueError:
+                raise fail(f"must be an integer, got {value!r}") from None
+            if not option.minimum <= number <= option.maximum:
+                raise fail(f"must lie between {option.minimum} and {option.maximum}, got {number}")
+            return number
+        case "members":
+            return _members(value, fail)
+    if not isinstance(value, str | Path):
+        raise fail(f"must be a string, got {value!r}")
+    text = str(value)
+    if not text:
+        raise fail("must not be empty")
+    match option.kind:
+        case "address":
+            return _address(text, fail)
+        case "path":
+            return Path(text)
+        case "text":
+            if option.choices and text not in option.choices:
+                raise fail(f"must be one of {', '.join(option.choices)}, got {text!r}")
+            return text
+
+
+def _address(text: str, fail: Any) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise fail(f"must be HOST:PORT, got {text!r}")
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def _members(value: object, fail: Any) -> tuple[tuple[str, str], ...]:
+    """`m1=host:port,m2=…`, a list of such, or a TOML table of names and addresses."""
+    if isinstance(value, Mapping):
+        pairs = [(str(name), str(address)) for name, address in value.items()]
+    else:
+        parts = value if isinstance(value, list | tuple) else str(value).split(",")
+        pairs = []
+        for part in parts:
+            name, equals, address = str(part).strip().partition("=")
+            if not equals:
+                raise fail(f"must be NAME=HOST:PORT,…, got {str(part)!r}")
+            pairs.append((name.strip(), address.strip()))
+    names = [name for name, _ in pairs]
+    if not pairs or len(pairs) > voters_max:
+        raise fail(f"must list 1 to {voters_max} members, got {len(pairs)}")
+    for name, address in pairs:
+        try:
+            node_id(name, "name")
+        except Invalid as error:
+            raise fail(f"name {error.reason}") from None
+        _address(address, fail)
+        if names.count(name) > 1 or [other for _, other in pairs].count(address) > 1:
+            raise fail(f"lists {name}={address} twice")
+    return tuple(pairs)
+
+
+def read_secret(path: Path, source: str = "cluster_secret_file") -> bytes:
+    """The secret without the line's end; too short a one is refused."""
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError("cluster_secret_file", source, f"{path} can't be read: {error.strerror}") from None
+    if len(secret) < secret_bytes_min:
+        raise ConfigError("cluster_secret_file", source, f"{path} must hold at least {secret_bytes_min} bytes")
+    return secret

@@ -1,0 +1,62 @@
+"""One structured line per decision worth telling, on standard error. Never on the renewal path."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+from tenure.base.clock import Clock
+
+levels: Final = {"debug": 0, "info": 1, "warning": 2, "error": 3}
+
+
+class Log:
+    """Writes lines. A full or broken pipe loses lines, never the member."""
+
+    def __init__(self, clock: Clock, member: str, level: str, form: str, stream: TextIO | None = None) -> None:
+        self._clock = clock
+        self._member = member
+        self._threshold = levels[level]
+        self._json = form == "json"
+        self._stream = stream or sys.stderr
+
+    def set_level(self, level: str) -> None:
+        """From now on (SIGHUP)."""
+        self._threshold = levels[level]
+
+    def debug(self, what: str, **detail: object) -> None:
+        """For whoever looks for a fault."""
+        self.write("debug", what, detail)
+
+    def info(self, what: str, **detail: object) -> None:
+        """Worth telling."""
+        self.write("info", what, detail)
+
+    def warning(self, what: str, **detail: object) -> None:
+        """Somebody should look."""
+        self.write("warning", what, detail)
+
+    def error(self, what: str, **detail: object) -> None:
+        """Somebody must look."""
+        self.write("error", what, detail)
+
+    def write(self, level: str, what: str, detail: dict[str, object]) -> None:
+        """One line."""
+        if levels[level] < self._threshold:
+            return
+        at = datetime.fromtimestamp(self._clock.wall() / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+        if self._json:
+            line = json.dumps({"at": at, "level": level, "member": self._member, "what": what, **detail}, default=str)
+        else:
+            rest = " ".join(f"{key}={_plain(value)}" for key, value in detail.items())
+            line = f"{at} {level:<7} {self._member} {what} {rest}".rstrip()
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return json.dumps(text) if " " in text or '"' in text or not text else text
