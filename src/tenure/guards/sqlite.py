@@ -145,8 +145,7 @@ class SqliteGuard(Generic[C]):
         with _foreign_keys(self._connection), _immediate(self._connection):
             present(self._connection, self.token)
             yield self._connection
-            if not _is_open(self._connection):
-                raise WrongTransaction("the guarded transaction was ended inside")
+            _still_open(self._connection)
             take_back(self._connection, self.token.election)
 
     def apply(self, operation_id: str, action: Callable[[C], Any], content: str | bytes = b"") -> Any:
@@ -166,6 +165,7 @@ class SqliteGuard(Generic[C]):
                     raise OperationMismatch(operation_id)
                 return msgspec.json.decode(earlier[1])
             result = msgspec.json.encode(action(connection))
+            _still_open(connection)
             if len(result) > result_bytes_max:
                 raise Invalid("result", f"must have at most {result_bytes_max} bytes, got {len(result)}")
             self._record(operation_id, digest, result.decode())
@@ -244,6 +244,11 @@ def _translate(connection: Connection, token: FencingToken, error: Exception) ->
 def _is_open(connection: Connection) -> bool:
     """Asked anew each time: a transaction ends behind one's back."""
     return connection.in_transaction
+
+
+def _still_open(connection: Connection) -> None:
+    if not _is_open(connection):
+        raise WrongTransaction("the guarded transaction was ended inside")
 
 
 def _operation(connection: Connection, election: ElectionName, operation_id: str) -> tuple[str, str] | None:
