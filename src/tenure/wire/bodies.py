@@ -1,0 +1,360 @@
+"""HTTP bodies, problem JSON and the checks of what comes in (API.md), shared by the API, the SDK and remote engines.
+
+A body is only decoded here: types, unknown fields, integer ranges. What people choose (names, keys, TTLs) is checked by
+`check`, once for every request, whichever way it came: REST or stream. Answers are `leadership.engine`'s own types.
+"""
+
+from typing import Annotated, Final, NoReturn, assert_never
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from tenure.base.errors import Invalid
+from tenure.base.ids import counter, counter_max, election_name, kv_key, node_id, session_id
+from tenure.leadership.engine import (
+    AnyRequest,
+    Campaign,
+    CloseSession,
+    Code,
+    Configure,
+    Disconnected,
+    History,
+    Keepalive,
+    KvGet,
+    KvList,
+    KvPut,
+    KvValue,
+    OpenClient,
+    OpenSession,
+    Pause,
+    ReadElection,
+    ReadSession,
+    Refused,
+    Release,
+    Status,
+    Stepdown,
+    Validate,
+    Withdraw,
+)
+
+body_bytes_max: Final = 1024 * 1024 + 8 * 1024
+"""A kv value of 1 MiB and what stands around it."""
+kv_value_bytes_max: Final = 1024 * 1024
+session_ttl_ms_min: Final = 5
+session_ttl_ms_max: Final = 3_600_000
+meta_entries_max: Final = 32
+meta_text_bytes_max: Final = 256
+reason_bytes_max: Final = 512
+priority_max: Final = 1_000_000
+wait_ms_max: Final = 600_000
+grace_ms_max: Final = 3_600_000
+history_limit_max: Final = 1_000
+kv_list_limit_max: Final = 1_000
+
+Counter = Annotated[int, Meta(ge=0, le=counter_max)]
+Hex16 = Annotated[str, Meta(pattern="^[0-9a-f]{16}$", min_length=16, max_length=16)]
+Election = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"})]
+Node = Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"})]
+Session = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9]{1,16}-[0-9a-f]{16}$"})]
+
+
+class Body(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all request bodies: an unknown field is an error that names it."""
+
+
+class OpenSessionBody(Body, frozen=True):
+    """`POST /v1/sessions`."""
+
+    node: Node
+    ttl_ms: Annotated[int, Meta(ge=session_ttl_ms_min, le=session_ttl_ms_max)]
+    process: Hex16
+    meta: dict[str, str] = {}
+
+
+class KeepaliveBody(Body, frozen=True):
+    """`POST /v1/sessions/{id}/keepalive`."""
+
+    number: Counter
+    health: Annotated[int, Meta(ge=0, le=100)] = 100
+    lag: Counter | None = None
+
+
+class CampaignBody(Body, frozen=True):
+    """`POST /v1/elections/{name}/campaign`."""
+
+    session: Session
+    priority: Annotated[int, Meta(ge=-priority_max, le=priority_max)] = 0
+
+
+class WithdrawBody(Body, frozen=True):
+    """`POST /v1/elections/{name}/withdraw`."""
+
+    session: Session
+
+
+class ReleaseBody(Body, frozen=True):
+    """`POST /v1/elections/{name}/release`."""
+
+    session: Session
+    term: Counter
+    withdraw: bool = False
+
+
+class PauseBody(Body, frozen=True):
+    """`POST /v1/elections/{name}/pause`."""
+
+    paused: bool
+
+
+class StepdownBody(Body, frozen=True):
+    """`POST /leadership/stepdown`; `wait_ms` is grace + 1 s unless given, 0 answers 202 at once."""
+
+    election: Election | None = None
+    successor: Node | None = None
+    reason: str | None = None
+    grace_ms: Annotated[int, Meta(ge=0, le=grace_ms_max)] = 5_000
+    wait_ms: Annotated[int, Meta(ge=0, le=wait_ms_max)] | None = None
+    fenced_off: bool = False
+
+
+class ValidateBody(Body, frozen=True):
+    """`POST /fence-token/validate`: the token, or an election with a term (checked by the term alone)."""
+
+    token: str | None = None
+    election: Election | None = None
+    term: Counter | None = None
+
+
+class KvPutBody(Body, frozen=True):
+    """`PUT /v1/kv/{key}`. `value` is any JSON, kept as the bytes that came."""
+
+    value: Raw
+    election: Election | None = None
+    term: Counter | None = None
+    if_revision: Counter | None = None
+
+
+class KvPutMessage(KvPutBody, frozen=True, tag="kv_put", kw_only=True):
+    """The same on the stream, where the key isn't in a path."""
+
+    key: str
+
+
+class KvValueBody(Struct, frozen=True, tag="kv_value", omit_defaults=True):
+    """`GET /v1/kv/{key}`: the value stands in the answer as the JSON that it is."""
+
+    key: str
+    value: Raw
+    revision: int
+    election: str | None = None
+    term: int | None = None
+
+
+class OpenClientBody(Body, frozen=True):
+    """`POST /v1/clients`."""
+
+    nonce: Hex16
+
+
+class Problem(Struct, frozen=True, omit_defaults=True, tag="about:blank"):
+    """Problem JSON (RFC 9457; its `type` is the tag) with a stable `code`, and the `field` at fault where there is one."""
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str | None = None
+    retry_after_ms: int | None = None
+    current_term: int | None = None
+
+
+problem_type: Final = "application/problem+json"
+token_header: Final = "Fence-Token"  # noqa: S105 - the name of a header
+key_header: Final = "Idempotency-Key"
+client_header: Final = "Tenure-Client"
+sequence_header: Final = "Tenure-Sequence"
+answered_header: Final = "Tenure-Answered-Below"
+stream_subprotocol: Final = "tenure.v1"
+
+status_of: Final[dict[Code, int]] = {
+    "bad_request": 400,
+    "unauthorized": 401,
+    "denied": 403,
+    "reserved_key": 403,
+    "unknown_session": 404,
+    "unknown_election": 404,
+    "unknown_member": 404,
+    "unknown_key": 404,
+    "node_in_use": 409,
+    "not_held": 409,
+    "not_candidate": 409,
+    "outcome_unknown": 409,
+    "compacted": 410,
+    "stale_term": 412,
+    "no_eligible_successor": 412,
+    "revision_mismatch": 412,
+    "too_large": 413,
+    "invalid": 422,
+    "key_reused": 422,
+    "too_many": 429,
+    "no_quorum": 503,
+    "founding": 503,
+}
+
+
+def refusal_of(problem: Problem) -> Refused | None:
+    """The typed refusal behind a problem's code, for clients; None for codes of the HTTP layer alone."""
+    for code in status_of:
+        if code == problem.code:
+            return Refused(code, problem.detail, problem.field, problem.retry_after_ms, problem.current_term)
+    return None
+
+
+def kv_value_body(value: KvValue) -> KvValueBody:
+    """The answer's form, in which the stored bytes are JSON and no string."""
+    return KvValueBody(value.key, Raw(value.value), value.revision, value.election, value.term)
+
+
+def parse_token(token: str, field: str = "token") -> Validate:
+    """Take an unsigned token `t1.<election>.<term>.<owner>` apart; the question that it is."""
+    parts = token.split(".")
+    if len(parts) != 4 or parts[0] != "t1":
+        raise Invalid(field, "must look like t1.<election>.<term>.<owner>")
+    _, election, term, owner = parts
+    if not (term.isascii() and term.isdigit() and len(term) <= 16 and int(term) <= counter_max):
+        raise Invalid(field, f"its term must be an integer below 2^53, got {term[:40]!r}")
+    if len(owner) != 32 or not all(digit in "0123456789abcdef" for digit in owner):
+        raise Invalid(field, "its owner must be 32 hex digits")
+    return Validate(election_name(election, field), int(term), owner)
+
+
+def validation_of(body: ValidateBody) -> Validate:
+    """`{token}` or `{election, term}`, never both and never half."""
+    match body:
+        case ValidateBody(token=str() as token, election=None, term=None):
+            if token.startswith("eyJ"):
+                raise Invalid("token", "signed tokens aren't issued by this version")
+            return parse_token(token)
+        case ValidateBody(token=None, election=str() as election, term=int() as term):
+            return Validate(election_name(election), term)
+        case ValidateBody(token=str()):
+            raise Invalid("token", "stands alone: either token, or election and term")
+        case ValidateBody(election=None):
+            raise Invalid("election", "either token, or election and term")
+        case _:
+            raise Invalid("term", "either token, or election and term")
+
+
+def _optional_election(value: str | None) -> None:
+    if value is not None:
+        election_name(value)
+
+
+def _text(value: str, field: str, limit: int) -> None:
+    if len(value.encode()) > limit:
+        raise Invalid(field, f"must have at most {limit} bytes")
+
+
+def _hex16(value: str, field: str) -> None:
+    if len(value) != 16 or not all(digit in "0123456789abcdef" for digit in value):
+        raise Invalid(field, "must be 16 hex digits")
+
+
+def _check_open(request: OpenSession) -> None:
+    node_id(request.node)
+    counter(request.ttl_ms, "ttl_ms", session_ttl_ms_min, session_ttl_ms_max)
+    _hex16(request.process, "process")
+    if len(request.meta) > meta_entries_max:
+        raise Invalid("meta", f"must have at most {meta_entries_max} entries")
+    for name, value in request.meta.items():
+        _text(name, "meta", meta_text_bytes_max)
+        _text(value, f"meta.{name}", meta_text_bytes_max)
+
+
+def _check_stepdown(request: Stepdown) -> None:
+    _optional_election(request.election)
+    if request.successor is not None:
+        node_id(request.successor, "successor")
+    _text(request.reason or "", "reason", reason_bytes_max)
+    counter(request.grace_ms, "grace_ms", maximum=grace_ms_max)
+    counter(request.wait_ms or 0, "wait_ms", maximum=wait_ms_max)
+
+
+def _check_put(request: KvPut) -> None:
+    kv_key(request.key)
+    if len(request.value) > kv_value_bytes_max:
+        raise Invalid("value", f"must have at most {kv_value_bytes_max} bytes, got {len(request.value)}")
+    if (request.election is None) != (request.term is None):
+        raise Invalid("term" if request.term is None else "election", "election and term come together or not at all")
+    _optional_election(request.election)
+    counter(request.term or 0, "term")
+    counter(request.if_revision or 0, "if_revision")
+
+
+def check(request: AnyRequest) -> None:  # noqa: C901 - one arm per request
+    """Names, keys and ranges; `Invalid` names the field at fault. Types were the decoder's work."""
+    match request:
+        case Keepalive(session, number, health, lag):
+            session_id(session)
+            counter(number, "number")
+            counter(health, "health", maximum=100)
+            counter(lag or 0, "lag")
+        case KvPut():
+            _check_put(request)
+        case KvGet(key):
+            kv_key(key)
+        case KvList(prefix, limit):
+            _text(prefix, "prefix", 512)
+            counter(limit, "limit", 1, kv_list_limit_max)
+        case OpenSession():
+            _check_open(request)
+        case CloseSession(session) | ReadSession(session) | Disconnected(session):
+            session_id(session)
+        case Campaign(session, election, priority):
+            session_id(session)
+            election_name(election)
+            counter(priority, "priority", -priority_max, priority_max)
+        case Withdraw(session, election):
+            session_id(session)
+            election_name(election)
+        case Release(session, election, term):
+            session_id(session)
+            election_name(election)
+            counter(term, "term")
+        case Stepdown():
+            _check_stepdown(request)
+        case Configure(election, config):
+            election_name(election)
+            counter(config.cooldown_ms, "cooldown_ms", maximum=grace_ms_max)
+            counter(config.health_min, "health_min", maximum=100)
+            counter(config.lag_max or 0, "lag_max")
+        case Pause(election) | ReadElection(election):
+            election_name(election)
+        case History(election, limit):
+            election_name(election)
+            counter(limit, "limit", 1, history_limit_max)
+        case Validate(election, term):
+            election_name(election)
+            counter(term, "term")
+        case OpenClient(nonce):
+            _hex16(nonce, "nonce")
+        case Status():
+            pass
+        case _:
+            assert_never(request)
+
+
+_PATH_AT: Final = " - at `$"
+
+
+def raise_invalid(error: msgspec.ValidationError) -> NoReturn:
+    """msgspec's words as `Invalid`: the path of the field at fault, and what is wrong with it."""
+    text = str(error)
+    what, _, path = text.partition(_PATH_AT)
+    field = path.rstrip("`").lstrip(".")
+    for marker in ("unknown field `", "required field `"):
+        _, found, rest = what.partition(marker)
+        if found:
+            name = rest.partition("`")[0]
+            field = f"{field}.{name}" if field else name
+    raise Invalid(field, what) from None
