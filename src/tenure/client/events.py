@@ -52,7 +52,8 @@ class SessionLost(Struct, frozen=True, tag="session_lost"):
 
 class Waiting(Struct, frozen=True, tag="waiting"):
     """Nothing is wrong with us, but it can't go on now: `node_in_use` (another process leads under our name),
-    `no_quorum`, `founding`, `too_many`. It is tried again after `retry_after_ms`."""
+    `no_quorum`, `founding`, `too_many`. It is tried again after `retry_after_ms`.
+    """
 
     code: Code
     reason: str
