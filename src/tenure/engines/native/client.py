@@ -1,6 +1,13 @@
 """The client session that a member opens for itself, so that a mutation which it passes on may be sent twice (P9.1)."""
 
+from collections import deque
+from typing import Final
+
 from tenure.leadership.engine import Origin, Sequenced
+from tenure.leadership.limits import client_window_max
+
+outstanding_max: Final = client_window_max // 2
+"""So few are unanswered at once that none falls below the window when all are sent again."""
 
 
 class OwnClient:
@@ -16,11 +23,22 @@ class OwnClient:
         self._sequence = 0
         self._outstanding: dict[int, None] = {}
         self.opening = False
-        self.waiting: list[int] = []
+        self.waiting: deque[int] = deque()
+
+    @property
+    def stands(self) -> bool:
+        """Whether a client session is open."""
+        return self._client is not None
+
+    def next_waiting(self) -> int | None:
+        """A request that may have its origin now."""
+        if self._client is not None and self.waiting and len(self._outstanding) < outstanding_max:
+            return self.waiting.popleft()
+        return None
 
     def issue(self) -> Sequenced | None:
-        """An origin for the next mutation, None until the session stands."""
-        if self._client is None:
+        """An origin for the next mutation; None until the session stands, or while too many are unanswered."""
+        if self._client is None or len(self._outstanding) >= outstanding_max:
             return None
         self._sequence += 1
         self._outstanding[self._sequence] = None

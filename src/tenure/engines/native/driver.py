@@ -129,7 +129,7 @@ class NativeEngine:
 
     def last_transition(self) -> int:
         """The newest applied here; 0 before any."""
-        return self._replica.machine.last_transition() if self._replica is not None else 0
+        return self._replica.machine.last_transition if self._replica is not None else 0
 
     def _transitions_after(self, after: int) -> tuple[Transition, ...] | Compacted:
         return self._replica.machine.transitions_after(after) if self._replica is not None else ()

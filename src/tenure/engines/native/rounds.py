@@ -25,10 +25,8 @@ class Rounds:
         self.gathering: list[Passenger] = []
         self.ready: list[Passenger] = []
 
-    def begin(self, book: Book) -> int | None:
-        """Close the gathering; returns the token to ask the core with, None if nobody waits."""
-        if not self.gathering:
-            return None
+    def begin(self, book: Book) -> int:
+        """Close the gathering; returns the token to ask the core with."""
         token = book.fresh_key()
         self._open[token] = self.gathering
         self.gathering = []

@@ -7,15 +7,9 @@ from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
     ConsensusView,
-    History,
-    KvGet,
-    KvList,
     MemberView,
-    ReadElection,
-    ReadSession,
     Status,
     StatusReport,
-    Validate,
 )
 from tenure.leadership.steward import Hints
 from tenure.raft.entries import Seat
@@ -26,24 +20,9 @@ if TYPE_CHECKING:
 
 def read(replica: "Replica", request: AnyRequest, now: Instant, wall_ms: WallMs) -> AnyResult:
     """Answer a read from the applied state. On the serving leader with the steward's hints of expiry and health."""
-    machine = replica.machine
-    match request:
-        case KvGet():
-            return machine.kv_get(request.key, hints_of(replica, now, wall_ms))
-        case ReadElection():
-            return machine.election(request.election, hints_of(replica, now, wall_ms))
-        case Validate():
-            return machine.validate(request)
-        case ReadSession():
-            return machine.session(request.session)
-        case History():
-            return machine.history(request.election, request.limit)
-        case KvList():
-            return machine.kv_list(request.prefix, request.limit)
-        case Status():
-            return status(replica, now, wall_ms, quorum=replica.raft.leader is not None)
-        case _:
-            raise AssertionError(f"{request!r} is no read")
+    if type(request) is Status:
+        return status(replica, now, wall_ms, quorum=replica.raft.leader is not None)
+    return replica.machine.read(request, hints_of(replica, now, wall_ms))
 
 
 def hints_of(replica: "Replica", now: Instant, wall_ms: WallMs) -> Hints | None:
