@@ -35,7 +35,8 @@ class Persisted(Struct, frozen=True, gc=False):
 
 class LinkUp(Struct, frozen=True, gc=False):
     """A connection to `peer` stands, after the handshake. `told`: the highest batch number of ours that the peer knows
-    (P1.3). `speaks`: the newest feature version that it knows (P10)."""
+    (P1.3). `speaks`: the newest feature version that it knows (P10).
+    """
 
     peer: MemberId
     boot: Boot
@@ -72,6 +73,10 @@ class Transfer(Struct, frozen=True, gc=False):
     target: MemberId | None
 
 
+class Resign(Struct, frozen=True, gc=False):
+    """The process is about to stop: a leader says so (`resigned`, P5.5) and leads no more."""
+
+
 class TakeSnapshot(Struct, frozen=True, gc=False):
     """The state machine's state at the applied `index`, to be made durable; then the log below it is cut."""
 
@@ -80,5 +85,15 @@ class TakeSnapshot(Struct, frozen=True, gc=False):
 
 
 Event = (
-    Received | Propose | ReadIndex | Persisted | LinkUp | LinkLost | RttSample | Lateness | Transfer | TakeSnapshot
+    Received
+    | Propose
+    | ReadIndex
+    | Persisted
+    | LinkUp
+    | LinkLost
+    | RttSample
+    | Lateness
+    | Transfer
+    | Resign
+    | TakeSnapshot
 )

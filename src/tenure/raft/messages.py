@@ -18,7 +18,7 @@ class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Base of all messages."""
 
 
-class PreVote(Message, tag="pv"):
+class PreVote(Message, frozen=True, tag="pv"):
     """Would you vote for me in `term`? (thesis §9.6). `term` is the term that the sender would campaign in."""
 
     term: ConsensusTerm
@@ -28,7 +28,7 @@ class PreVote(Message, tag="pv"):
     attempt: int
 
 
-class PreVoteReply(Message, tag="pvr"):
+class PreVoteReply(Message, frozen=True, tag="pvr"):
     """`term` echoes the asked term if granted, else it is the voter's own."""
 
     term: ConsensusTerm
@@ -38,7 +38,7 @@ class PreVoteReply(Message, tag="pvr"):
     attempt: int
 
 
-class Vote(Message, tag="v"):
+class Vote(Message, frozen=True, tag="v"):
     """RequestVote. `transfer`: the leader itself wants it, so leader stickiness does not apply (P5.3, P5.8)."""
 
     term: ConsensusTerm
@@ -49,7 +49,7 @@ class Vote(Message, tag="v"):
     transfer: bool
 
 
-class VoteReply(Message, tag="vr"):
+class VoteReply(Message, frozen=True, tag="vr"):
     """Grants leave after the disk (P4.8); they carry the voter's last log id (P5.7) and its batch (P1.3)."""
 
     term: ConsensusTerm
@@ -62,7 +62,7 @@ class VoteReply(Message, tag="vr"):
     batch: BatchNumber
 
 
-class Append(Message, tag="a"):
+class Append(Message, frozen=True, tag="a"):
     """AppendEntries. Entries may leave before the leader's own disk (P4.3)."""
 
     term: ConsensusTerm
@@ -72,7 +72,7 @@ class Append(Message, tag="a"):
     entries: tuple[Entry, ...]
 
 
-class AppendReply(Message, tag="ar"):
+class AppendReply(Message, frozen=True, tag="ar"):
     """Everything up to `match` is durable here; `term` is the one in which it was accepted (P4.5)."""
 
     term: ConsensusTerm
@@ -80,7 +80,7 @@ class AppendReply(Message, tag="ar"):
     batch: BatchNumber
 
 
-class AppendReject(Message, tag="aj"):
+class AppendReject(Message, frozen=True, tag="aj"):
     """The entry at `prev_index` doesn't match. The leader may try at or below (`hint_index`, `hint_term`)."""
 
     term: ConsensusTerm
@@ -89,7 +89,7 @@ class AppendReject(Message, tag="aj"):
     hint_term: ConsensusTerm
 
 
-class Heartbeat(Message, tag="h"):
+class Heartbeat(Message, frozen=True, tag="h"):
     """Sign of life and read round in one; `number` is never reused within (boot, term).
 
     `commit` is already clamped to what the receiver is known to hold. `ranks` orders who should stand first when this
@@ -108,7 +108,7 @@ class Heartbeat(Message, tag="h"):
     batches: dict[MemberId, BatchNumber]
 
 
-class HeartbeatReply(Message, tag="hr"):
+class HeartbeatReply(Message, frozen=True, tag="hr"):
     """`batch` is durable; `speaks` is the newest feature version that the member knows (P10)."""
 
     term: ConsensusTerm
@@ -118,23 +118,22 @@ class HeartbeatReply(Message, tag="hr"):
     speaks: int
 
 
-class DurableProbe(Message, tag="p"):
+class DurableProbe(Message, frozen=True, tag="p"):
     """Asks for one durable write of nothing: does your disk live? (P4.1)"""
 
     term: ConsensusTerm
     number: int
 
 
-class DurableProbeReply(Message, tag="pr"):
+class DurableProbeReply(Message, frozen=True, tag="pr"):
     """Left after the write."""
 
     term: ConsensusTerm
     number: int
-    match: LogIndex
     batch: BatchNumber
 
 
-class SnapshotChunk(Message, tag="s"):
+class SnapshotChunk(Message, frozen=True, tag="s"):
     """A piece of a snapshot, `data` at `offset` of `total` bytes."""
 
     term: ConsensusTerm
@@ -147,7 +146,7 @@ class SnapshotChunk(Message, tag="s"):
     data: bytes
 
 
-class SnapshotChunkReply(Message, tag="sr"):
+class SnapshotChunkReply(Message, frozen=True, tag="sr"):
     """`received` bytes of it are here, in order. The end is acknowledged by an `AppendReply`, after the disk."""
 
     term: ConsensusTerm
@@ -155,13 +154,13 @@ class SnapshotChunkReply(Message, tag="sr"):
     received: int
 
 
-class TimeoutNow(Message, tag="t"):
+class TimeoutNow(Message, frozen=True, tag="t"):
     """Campaign at once (thesis §3.10); obeyed only by a follower of just this leader in just this term."""
 
     term: ConsensusTerm
 
 
-class LeaderLost(Message, tag="ll"):
+class LeaderLost(Message, frozen=True, tag="ll"):
     """P5.1: the sender no longer hears `leader`; counts as its pre-vote for any candidate with a log as fresh."""
 
     term: ConsensusTerm
@@ -175,7 +174,7 @@ class LeaderLost(Message, tag="ll"):
     evidence: Evidence
 
 
-class Found(Message, tag="f"):
+class Found(Message, frozen=True, tag="f"):
     """P5.2: the sender hears `leader` again; its notes up to `epoch` are void."""
 
     term: ConsensusTerm
@@ -184,10 +183,15 @@ class Found(Message, tag="f"):
     epoch: int
 
 
-class HigherTerm(Message, tag="ht"):
-    """P5.8: answer to a leader's frame of a lower term, at most once per term."""
+class HigherTerm(Message, frozen=True, tag="ht"):
+    """P5.8: answer to a leader's frame of a lower term, at most once per term.
+
+    `leader`: whom the sender hears leading `term`; then the receiver was deposed and only follows (ADR 0006). None: the
+    sender is stuck above a living leader, which outbids it.
+    """
 
     term: ConsensusTerm
+    leader: MemberId | None
 
 
 AnyMessage = (
@@ -211,7 +215,7 @@ AnyMessage = (
 )
 
 
-class Envelope(Struct, frozen=True, array_like=True, gc=False):
+class Envelope(Struct, frozen=True, array_like=True, tag="e", gc=False):
     """A message on its way. The lineage is the newest nonce of the sender's (P1.3)."""
 
     sender: MemberId

@@ -1,0 +1,476 @@
+"""`Raft.step`: every event at once (P4.1), then what time demands, then what must leave (DESIGN 4)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from tenure.base.chance import Rng
+from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
+from tenure.base.instants import NEVER, Instant, after
+from tenure.raft import election, following, reads, replication, snapshots, suspicion, transfer
+from tenure.raft.disk import check_rollback, completed, know_batches, next_batch
+from tenure.raft.entries import COMMAND, FEATURE, Configuration, Entry, Restored, Snapshot
+from tenure.raft.events import (
+    Event,
+    Lateness,
+    LinkLost,
+    LinkUp,
+    Persisted,
+    Propose,
+    ReadIndex,
+    Received,
+    Resign,
+    RttSample,
+    TakeSnapshot,
+    Transfer,
+)
+from tenure.raft.messages import (
+    Append,
+    AppendReject,
+    AppendReply,
+    DurableProbe,
+    DurableProbeReply,
+    Envelope,
+    Found,
+    Heartbeat,
+    HeartbeatReply,
+    HigherTerm,
+    LeaderLost,
+    PreVote,
+    PreVoteReply,
+    SnapshotChunk,
+    SnapshotChunkReply,
+    TimeoutNow,
+    Vote,
+    VoteReply,
+)
+from tenure.raft.ready import Accepted, Fatal, Ready, Refused
+from tenure.raft.settings import Identity, Settings
+from tenure.raft.state import Candidate, Core, Follower, Leader, Link, PreCandidate
+
+__all__ = ["Identity", "ProgressView", "Raft", "Settings"]
+
+RoleName = Literal["follower", "pre_candidate", "candidate", "leader", "stopped"]
+
+
+class ProgressView(Struct, frozen=True):
+    """How far one member is, as the leader knows it. `rtt_us` 0: not measured."""
+
+    match: LogIndex
+    lag: int
+    rtt_us: int
+    state: Literal["probe", "replicate", "snapshot", "lost"]
+
+
+class Raft:
+    """One member's consensus core. Not thread-safe; never waits."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, identity: Identity, restored: Restored, settings: Settings, rng: Rng, now: Instant) -> None:
+        self._core = core = Core(identity, restored, settings, rng, now)
+        core.watch.patience_us = settings.heartbeat_us + settings.floor_us
+        if core.voters == (core.me,):
+            core.watch.patience_us = 0  # nobody else could lead
+
+    # --- what is asked of it
+
+    def step(self, events: Sequence[Event], now: Instant, drained: bool = True) -> Ready:
+        """Take `events` in order, then, if the sockets are `drained`, fire due deadlines (P4.7)."""
+        core = self._core
+        assert now >= core.now, "time only rises"
+        core.now = now
+        if core.fatal is None:
+            for event in events:
+                self._take(event)
+            if drained and core.fatal is None:
+                self._tick()
+        return self._finish()
+
+    @property
+    def role(self) -> RoleName:
+        """The role's name; `stopped` after a `Fatal`."""
+        if self._core.fatal is not None:
+            return "stopped"
+        match self._core.role:
+            case Follower():
+                return "follower"
+            case PreCandidate():
+                return "pre_candidate"
+            case Candidate():
+                return "candidate"
+            case Leader():
+                return "leader"
+
+    @property
+    def term(self) -> ConsensusTerm:
+        """The consensus term."""
+        return self._core.term
+
+    @property
+    def vote(self) -> MemberId | None:
+        """Whom this member voted for in `term` (not necessarily durable yet)."""
+        return self._core.vote
+
+    @property
+    def leader(self) -> MemberId | None:
+        """The leader of the term, as far as heard; None while it is suspected lost."""
+        core = self._core
+        if isinstance(core.role, Leader):
+            return core.me
+        return core.watch.leader if core.suspicion is None else None
+
+    @property
+    def commit(self) -> LogIndex:
+        """The commit index."""
+        return self._core.commit
+
+    @property
+    def last_index(self) -> LogIndex:
+        """Last accepted index."""
+        return self._core.log.last_index
+
+    @property
+    def durable_index(self) -> LogIndex:
+        """Last durable index of the log."""
+        return self._core.log.durable
+
+    @property
+    def first_index(self) -> LogIndex:
+        """First index that the log still holds."""
+        return self._core.log.first
+
+    @property
+    def configuration(self) -> Configuration:
+        """The active configuration."""
+        return self._core.configuration
+
+    @property
+    def feature(self) -> int:
+        """The cluster's feature version (P10)."""
+        return self._core.feature
+
+    @property
+    def ranks(self) -> tuple[MemberId, ...]:
+        """Who should stand first, as last heard."""
+        core = self._core
+        return core.role.ranks if isinstance(core.role, Leader) else core.watch.ranks
+
+    @property
+    def is_serving(self) -> bool:
+        """Leads, its no-op is committed, and no transfer is under way."""
+        core = self._core
+        return reads.led_term(core) is not None and isinstance(core.role, Leader) and core.role.transfer is None
+
+    @property
+    def won_at(self) -> Instant | None:
+        """When this member won the term that it leads."""
+        return self._core.role.won_at if isinstance(self._core.role, Leader) else None
+
+    def term_at(self, index: LogIndex) -> ConsensusTerm | None:
+        """The term of a log entry that is still held."""
+        return self._core.log.term_at(index)
+
+    def entries(self, start: LogIndex, end: LogIndex) -> tuple[Entry, ...]:
+        """Entries held in memory, both ends included: for checks and tools."""
+        return self._core.log.between(start, end)
+
+    def progress(self) -> dict[MemberId, ProgressView]:
+        """On the leader, how far the others are; elsewhere empty."""
+        core = self._core
+        if not isinstance(core.role, Leader):
+            return {}
+        last = core.log.last_index
+        lost = core.now - core.settings.timeout_max_us
+        return {
+            peer: ProgressView(
+                one.match, last - one.match, core.timing.srtt(peer), "lost" if one.heard_at < lost else one.state
+            )
+            for peer, one in core.role.progress.items()
+        }
+
+    def timings(self) -> dict[str, int]:
+        """The estimators in microseconds, for `/status`, metrics and `tenure timing`."""
+        timing = self._core.timing
+        return {
+            "rtt_p99_us": timing.rtt_p99,
+            "sync_p99_us": timing.sync_p99,
+            "step_us": timing.step,
+            "vote_timeout_us": timing.vote_timeout,
+            "disk_stall_us": timing.disk_stall,
+            "lateness_us": timing.lateness,
+        }
+
+    # --- events
+
+    def _take(self, event: Event) -> None:
+        core = self._core
+        match event:
+            case Received():
+                self._receive(event.envelope)
+            case Propose():
+                _propose(core, event)
+            case Persisted():
+                completed(core, event.batch, event.sync_us)
+                election.own_vote_durable(core)
+                if isinstance(core.role, Leader):
+                    replication.maybe_commit(core, core.role)
+            case ReadIndex():
+                reads.ask(core, event.token)
+            case LinkUp():
+                _link_up(core, event)
+            case LinkLost():
+                _link_lost(core, event)
+            case RttSample():
+                core.timing.rtt_sample(event.peer, event.rtt_us)
+            case Lateness():
+                following.stalled(core, event.late_us)
+            case Transfer():
+                transfer.ask(core, event)
+            case Resign():
+                transfer.give_up(core, "stopping")
+            case TakeSnapshot():
+                snapshots.take(core, event)
+
+    def _receive(self, envelope: Envelope) -> None:  # noqa: C901 - one arm per message, no logic
+        core = self._core
+        if envelope.lineage not in core.identity.lineage:
+            core.trace("foreign_lineage", sender=envelope.sender, lineage=envelope.lineage)
+            return
+        if envelope.to != core.me:
+            core.trace("misdirected", sender=envelope.sender, to=envelope.to)
+            return
+        sender = envelope.sender
+        match envelope.message:
+            case Append() as message:
+                following.on_append(core, sender, message)
+            case AppendReply() as message:
+                replication.on_append_reply(core, sender, message)
+            case Heartbeat() as message:
+                following.on_heartbeat(core, sender, message)
+            case HeartbeatReply() as message:
+                replication.on_heartbeat_reply(core, sender, message)
+                if isinstance(core.role, Leader):
+                    reads.close_rounds(core, core.role)
+            case AppendReject() as message:
+                replication.on_append_reject(core, sender, message)
+            case LeaderLost() as message:
+                suspicion.on_note(core, sender, message)
+                election.consider(core)
+            case Found() as message:
+                suspicion.on_found(core, sender, message)
+            case PreVote() as message:
+                election.on_pre_vote(core, sender, message)
+            case PreVoteReply() as message:
+                election.on_pre_vote_reply(core, sender, message)
+            case Vote() as message:
+                election.on_vote(core, sender, message)
+            case VoteReply() as message:
+                know_batches(core, {sender: message.batch})
+                election.on_vote_reply(core, sender, message)
+            case HigherTerm() as message:
+                election.on_higher_term(core, sender, message)
+            case TimeoutNow() as message:
+                election.on_timeout_now(core, sender, message)
+            case DurableProbe() as message:
+                following.on_probe(core, sender, message)
+            case DurableProbeReply() as message:
+                replication.on_probe_reply(core, sender, message)
+            case SnapshotChunk() as message:
+                following.on_snapshot_chunk(core, sender, message)
+            case SnapshotChunkReply() as message:
+                snapshots.on_chunk_reply(core, sender, message)
+
+    # --- time
+
+    def _tick(self) -> None:
+        core = self._core
+        match core.role:
+            case Leader() as leader:
+                _tick_leader(core, leader)
+            case PreCandidate() | Candidate() as role:
+                if core.now >= role.ends_at:
+                    election.round_over(core)
+                elif isinstance(role, PreCandidate) and core.suspicion and core.now >= core.suspicion.note_due:
+                    suspicion.send_notes(core)
+            case Follower():
+                _tick_follower(core)
+
+    # --- outputs
+
+    def _finish(self) -> Ready:
+        core = self._core
+        if isinstance(core.role, Leader) and core.fatal is None:
+            reads.open_round(core, core.role)
+            transfer.advance(core, core.role)
+        if isinstance(core.role, Leader) and core.fatal is None:
+            replication.replicate(core, core.role)
+        committed, more = _hand_out(core)
+        write = next_batch(core)
+        ready = Ready(
+            tuple(core.send), write, tuple(core.accepted), tuple(core.refused), committed, tuple(core.reads),
+            tuple(core.transfers), tuple(core.traces), core.now if more else _deadline(core), core.fatal,
+        )  # fmt: skip
+        for gathered in (core.send, core.accepted, core.refused, core.reads, core.transfers, core.traces):
+            if gathered:
+                gathered.clear()
+        return ready
+
+
+def _propose(core: Core, event: Propose) -> None:
+    leader = core.role
+    if not isinstance(leader, Leader):
+        core.refused.append(Refused(event.token, "not_leader", core.watch.leader))
+    elif event.expected_term is not None and event.expected_term != core.term:
+        core.refused.append(Refused(event.token, "wrong_term", core.me))  # P3.5
+    elif leader.transfer is not None:
+        core.refused.append(Refused(event.token, "transferring", core.me))  # P7.5
+    elif (
+        core.log.last_index - core.commit >= core.settings.proposals_uncommitted_max
+        or leader.uncommitted_bytes >= core.settings.proposals_uncommitted_bytes_max
+    ):
+        core.refused.append(Refused(event.token, "overloaded", core.me))
+    else:
+        entry = replication.append(core, leader, COMMAND, event.data)
+        core.accepted.append(Accepted(event.token, entry.index, entry.term))
+
+
+def _link_up(core: Core, event: LinkUp) -> None:
+    peer = event.peer
+    check_rollback(core, event.told)
+    core.heard_boots.add(peer)
+    known = core.links.get(peer)
+    core.links[peer] = Link(event.boot, event.speaks)
+    core.higher_told.pop(peer, None)
+    leader = core.role
+    if isinstance(leader, Leader) and peer in leader.progress:
+        progress = leader.progress[peer]
+        progress.speaks = event.speaks
+        progress.next = LogIndex(progress.match + 1) if progress.match else progress.next
+        replication.to_probe(progress)
+        leader.beat_due = core.now
+    if core.watch.leader == peer:
+        core.watch.beat_at = None  # a new connection: this gap is no sample (P6.2)
+        if core.watch.boot is not None and core.watch.boot != event.boot:
+            _lost(core, "fin")  # P5.5: a restarted process never goes on leading in its term
+    if known is None and core.suspicion is not None:
+        suspicion.find_turn(core)
+
+
+def _link_lost(core: Core, event: LinkLost) -> None:
+    known = core.links.get(event.peer)
+    if known is not None and known.boot != event.boot:
+        return  # an older life's connection
+    core.links.pop(event.peer, None)
+    core.notes.pop(event.peer, None)  # P5.2
+    if isinstance(core.role, Leader):
+        progress = core.role.progress.get(event.peer)
+        if progress is not None and progress.state != "probe":
+            progress.next = LogIndex(progress.match + 1)
+            replication.to_probe(progress)
+            progress.probe_sent = True
+    elif core.watch.leader == event.peer and not event.closing:  # P5.4
+        _lost(core, event.evidence)
+
+
+def _lost(core: Core, evidence: Literal["fin", "refused", "timeout", "resigned"]) -> None:
+    if isinstance(core.role, Follower) and core.suspicion is None:
+        suspicion.suspect(core, evidence)
+
+
+def _tick_leader(core: Core, leader: Leader) -> None:
+    patience = max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99)
+    if (
+        core.now >= core.grace_until
+        and core.now >= leader.won_at + patience
+        and not replication.quorum_heard(core, leader, patience)
+    ):
+        core.trace("quorum_lost", term=core.term)
+        transfer.give_up(core, "quorum_lost")
+        return
+    transfer.watch_disk(core, leader)
+    if not isinstance(core.role, Leader):
+        return
+    if core.now >= leader.probe_due:
+        idle = core.disk.in_flight is None and not core.disk.dirty
+        stalled = core.disk.in_flight is not None and core.now >= after(
+            core.disk.in_flight.since, core.timing.disk_stall
+        )
+        if len(core.voters) > 1 and (idle or stalled):
+            replication.probe_disks(core, leader)
+        leader.probe_due = after(core.now, core.timing.disk_stall)
+    if core.now >= leader.beat_due:
+        replication.raise_feature(core, leader)
+        replication.beat(core, leader)
+
+
+def _tick_follower(core: Core) -> None:
+    if core.suspicion is None:
+        if core.now < suspicion.timeout_at(core):
+            return
+        suspicion.suspect(core, "timeout")
+    state = core.suspicion
+    assert state is not None
+    if core.now >= state.turn_at:
+        if not suspicion.gives_way(core):
+            election.stand(core)
+    elif core.now >= state.note_due:
+        suspicion.send_notes(core)
+    if isinstance(core.role, Follower) and core.suspicion is not None and core.now >= core.suspicion.turn_at:
+        core.suspicion.turn_at = after(core.now, core.timing.step)  # not a voter: only tells
+
+
+def _hand_out(core: Core) -> tuple[tuple[Entry | Snapshot, ...], bool]:
+    """Committed entries in order; an installed snapshot takes the place of all below it (P4.6)."""
+    out: list[Entry | Snapshot] = []
+    if core.installed is not None:
+        out.append(core.installed)
+        core.applied_to = core.installed.index
+        core.installed = None
+    end = min(core.commit, LogIndex(core.applied_to + core.settings.committed_per_step_max))
+    if end > core.applied_to:
+        entries = core.log.between(LogIndex(core.applied_to + 1), end)
+        core.applied_to = end
+        out.extend(entries)
+        _note_committed(core, entries)
+    return tuple(out), core.commit > core.applied_to
+
+
+def _note_committed(core: Core, entries: tuple[Entry, ...]) -> None:
+    leader = core.role if isinstance(core.role, Leader) else None
+    for entry in entries:
+        if leader is not None:
+            leader.uncommitted_bytes -= len(entry.data)
+        if entry.kind == FEATURE:
+            core.feature = int(entry.data)
+            core.trace("feature", version=core.feature)
+            if core.feature > core.settings.feature_max:
+                core.fatal = Fatal(
+                    "unknown_feature",
+                    f"the cluster speaks feature version {core.feature}, this member {core.settings.feature_max}: "
+                    "upgrade it",
+                )
+    if leader is not None and core.commit == core.log.last_index:
+        leader.uncommitted_bytes = 0
+
+
+def _deadline(core: Core) -> Instant:
+    if core.fatal is not None:
+        return NEVER
+    match core.role:
+        case Leader() as leader:
+            due = [leader.beat_due, leader.probe_due]
+            if leader.transfer is not None:
+                due.append(leader.transfer.ends_at)
+            if core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
+                due.append(after(core.disk.in_flight.since, core.timing.disk_stall))
+            return min(due)
+        case PreCandidate() as role:
+            return min(role.ends_at, core.suspicion.note_due) if core.suspicion else role.ends_at
+        case Candidate() as role:
+            return role.ends_at
+        case Follower():
+            if core.suspicion is None:
+                return suspicion.timeout_at(core)
+            return min(core.suspicion.turn_at, core.suspicion.note_due)

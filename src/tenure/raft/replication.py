@@ -1,0 +1,294 @@
+"""The leader's half of replication (Raft §5.3): heartbeats, pipelined appends with flow control, commit.
+
+A page of entries that several followers need is one `Append` object, so that the driver encodes it once.
+"""
+
+from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
+from tenure.base.instants import Instant, after
+from tenure.raft import quorum, snapshots
+from tenure.raft.disk import know_batches
+from tenure.raft.entries import FEATURE, NOOP, Entry
+from tenure.raft.messages import (
+    Append,
+    AppendReject,
+    AppendReply,
+    DurableProbe,
+    DurableProbeReply,
+    Heartbeat,
+    HeartbeatReply,
+)
+from tenure.raft.state import Candidate, Core, Leader, Progress
+
+
+def become_leader(core: Core, won: Candidate) -> None:
+    """Lead the term: an own no-op first (Raft §8), the voters' last ids in place of probes (P5.7)."""
+    log = core.log
+    last = log.last_index
+    progress: dict[MemberId, Progress] = {}
+    for peer in core.peers:
+        known = won.lasts.get(peer)
+        one = Progress(LogIndex(0), LogIndex(last + 1), heard_at=core.now, moved_at=core.now)
+        if known is not None:
+            index, term = known
+            if log.term_at(index) == term:
+                one.next, one.state = LogIndex(index + 1), "replicate"
+            else:
+                one.next = max(LogIndex(min(last, index) + 1), LogIndex(1))
+        progress[peer] = one
+    leader = Leader(noop=LogIndex(last + 1), won_at=core.now, progress=progress)
+    core.role = leader
+    core.watch.leader = core.me
+    core.watch.boot = core.identity.boot
+    core.suspicion = None
+    core.notes.clear()
+    leader.probe_due = after(core.now, core.timing.disk_stall)
+    core.trace("leader_elected", term=core.term, noop=leader.noop, votes=len(won.granted))
+    append(core, leader, NOOP, b"")
+    beat(core, leader)
+
+
+def append(core: Core, leader: Leader, kind: int, data: bytes) -> Entry:
+    """Put an entry at the end of our log; it is replicated and persisted at the end of the step."""
+    entry = Entry(LogIndex(core.log.last_index + 1), core.term, kind, data)
+    core.log.append_one(entry)
+    core.disk.dirty = True
+    leader.uncommitted_bytes += len(data)
+    return entry
+
+
+def beat(core: Core, leader: Leader) -> int:
+    """One numbered heartbeat to all (P6.1); its number is new in (boot, term). Returns the number."""
+    leader.beat += 1
+    leader.beat_at = core.now
+    interval = core.settings.heartbeat_us
+    leader.beat_due = after(core.now, interval)
+    leader.ranks = _ranks(core, leader)
+    leader.commit_at_beat = core.commit
+    batches = dict(core.known_batches)
+    batches[core.me] = core.disk.durable
+    timing = core.timing
+    for peer, progress in leader.progress.items():
+        commit = min(core.commit, progress.match)
+        core.say(
+            peer,
+            Heartbeat(
+                core.term, core.identity.boot, leader.beat, commit, interval, timing.lateness, timing.srtt(peer),
+                leader.ranks, batches,
+            ),
+        )  # fmt: skip
+    return leader.beat
+
+
+def _ranks(core: Core, leader: Leader) -> tuple[MemberId, ...]:
+    """Who should stand first when we are lost: in step with the log, priority, id; witnesses last (P5). A hint."""
+    rows = []
+    for seat in core.configuration.seats:
+        if seat.role == "observer" or seat.id == core.me:
+            continue
+        behind = leader.progress[seat.id].match < leader.commit_at_beat
+        rows.append((seat.role == "witness", behind, -seat.priority, seat.id))
+    return tuple(row[3] for row in sorted(rows))
+
+
+def replicate(core: Core, leader: Leader) -> None:
+    """At the end of a step: send every peer what it may have now."""
+    pages: dict[LogIndex, Append] = {}
+    for peer, progress in leader.progress.items():
+        _replicate_to(core, peer, progress, pages)
+
+
+def _replicate_to(core: Core, peer: MemberId, progress: Progress, pages: dict[LogIndex, Append]) -> None:
+    log, settings = core.log, core.settings
+    if progress.state == "snapshot":
+        return
+    if progress.next <= log.base_index:
+        snapshots.start(core, peer, progress)
+        return
+    if progress.state == "probe":
+        if not progress.probe_sent:
+            message = _page(core, progress.next, pages)
+            progress.probe_sent = True
+            progress.moved_at = core.now
+            progress.commit_sent = core.commit
+            core.say(peer, message)
+        return
+    while progress.next <= log.last_index and len(progress.inflight) < settings.inflight_appends_max:
+        message = _page(core, progress.next, pages)
+        last = message.entries[-1].index
+        if not progress.inflight:
+            progress.moved_at = core.now
+        progress.inflight.append(last)
+        progress.next = LogIndex(last + 1)
+        progress.commit_sent = core.commit
+        core.say(peer, message)
+    if progress.commit_sent < core.commit and progress.commit_sent < progress.next - 1:
+        progress.commit_sent = core.commit
+        core.say(peer, _page(core, progress.next, pages))
+
+
+def _page(core: Core, start: LogIndex, pages: dict[LogIndex, Append]) -> Append:
+    known = pages.get(start)
+    if known is None:
+        log, settings = core.log, core.settings
+        prev = LogIndex(start - 1)
+        prev_term = log.term_at(prev)
+        assert prev_term is not None
+        entries = log.page(start, settings.append_entries_max, settings.append_bytes_max)
+        known = pages[start] = Append(core.term, prev, prev_term, core.commit, entries)
+    return known
+
+
+def _progress(core: Core, sender: MemberId, term: ConsensusTerm) -> tuple[Leader, Progress] | None:
+    """The sender's progress, if we lead in just that term: an acknowledgement of an older one counts for nothing."""
+    leader = core.role
+    if not isinstance(leader, Leader) or term != core.term:
+        return None
+    progress = leader.progress.get(sender)
+    if progress is None:
+        return None
+    progress.heard_at = core.now
+    return leader, progress
+
+
+def on_append_reply(core: Core, sender: MemberId, reply: AppendReply) -> None:
+    """Everything up to `match` is durable at the sender."""
+    found = _progress(core, sender, reply.term)
+    if found is None:
+        return
+    leader, progress = found
+    know_batches(core, {sender: reply.batch})
+    if reply.match > core.log.last_index:
+        core.trace("impossible_match", sender=sender, match=reply.match, last=core.log.last_index)
+        return
+    progress.acked_at = core.now
+    if progress.state == "snapshot":
+        if progress.snapshot is not None and reply.match < progress.snapshot.index:
+            return
+        progress.snapshot = None
+    if progress.state != "replicate":
+        progress.state = "replicate"
+        progress.inflight.clear()
+        progress.next = LogIndex(max(reply.match, progress.match) + 1)
+    progress.probe_sent = False
+    if reply.match > progress.match:
+        progress.match = reply.match
+        progress.moved_at = core.now
+        progress.next = max(progress.next, LogIndex(reply.match + 1))
+        maybe_commit(core, leader)
+    inflight = progress.inflight
+    while inflight and inflight[0] <= reply.match:
+        inflight.popleft()
+
+
+def on_append_reject(core: Core, sender: MemberId, reject: AppendReject) -> None:
+    """Fast rejection: step back by whole terms; a rejection of what was since acknowledged is stale."""
+    found = _progress(core, sender, reject.term)
+    if found is None:
+        return
+    _, progress = found
+    if progress.state == "snapshot" or reject.prev_index <= progress.match:
+        return
+    if progress.state == "probe" and reject.prev_index != progress.next - 1:
+        return
+    place = core.log.last_at_or_below(reject.hint_index, reject.hint_term)
+    progress.next = LogIndex(max(progress.match + 1, min(reject.prev_index, place + 1)))
+    to_probe(progress)
+    core.trace("append_rejected", sender=sender, prev=reject.prev_index, next=progress.next)
+
+
+def to_probe(progress: Progress) -> None:
+    """What was in flight may be lost: one careful message next."""
+    progress.state = "probe"
+    progress.snapshot = None
+    progress.inflight.clear()
+    progress.probe_sent = False
+
+
+def on_heartbeat_reply(core: Core, sender: MemberId, reply: HeartbeatReply) -> None:
+    """A sign of life, and a voice for every round up to its number (P3.3)."""
+    found = _progress(core, sender, reply.term)
+    if found is None or reply.boot != core.identity.boot:
+        return
+    leader, progress = found
+    if reply.number > leader.beat:
+        core.trace("impossible_beat", sender=sender, number=reply.number, last=leader.beat)
+        return
+    progress.beat_acked = max(progress.beat_acked, reply.number)
+    progress.speaks = reply.speaks
+    know_batches(core, {sender: reply.batch})
+    _retry(core, sender, progress)
+
+
+def retry_after_us(core: Core, peer: MemberId) -> int:
+    """How long an unanswered append may stand before it is sent again."""
+    return max(4 * core.timing.srtt(peer) + 4 * core.timing.sync_p99, 4 * core.settings.heartbeat_us)
+
+
+def _retry(core: Core, peer: MemberId, progress: Progress) -> None:
+    if core.now - progress.moved_at < retry_after_us(core, peer):
+        return
+    match progress.state:
+        case "probe":
+            progress.probe_sent = False
+        case "replicate":
+            if progress.inflight:
+                progress.next = LogIndex(progress.match + 1)
+                to_probe(progress)
+        case "snapshot":
+            snapshots.resend(core, peer, progress)
+
+
+def on_probe_reply(core: Core, sender: MemberId, reply: DurableProbeReply) -> None:
+    """The sender's disk lives."""
+    found = _progress(core, sender, reply.term)
+    if found is not None and reply.number <= found[0].probe:
+        found[1].acked_at = core.now
+        found[1].probe_acked = max(found[1].probe_acked, reply.number)
+        know_batches(core, {sender: reply.batch})
+
+
+def probe_disks(core: Core, leader: Leader) -> None:
+    """With nothing to write, one durable write of nothing per D, everywhere (P4.1)."""
+    leader.probe += 1
+    leader.probe_due = after(core.now, core.timing.disk_stall)
+    core.disk.dirty = True
+    for voter in core.voters:
+        if voter != core.me:
+            core.say(voter, DurableProbe(core.term, leader.probe))
+
+
+def maybe_commit(core: Core, leader: Leader) -> None:
+    """Commit what a majority holds durably, only if it is of our own term (Raft §5.4.2); ourselves only by our
+    durable index, so a majority without us suffices (P4.3).
+    """
+    log = core.log
+    matches: list[int] = [log.durable if voter == core.me else leader.progress[voter].match for voter in core.voters]
+    index = LogIndex(quorum.held_by_quorum(matches))
+    if index <= core.commit or log.term_at(index) != core.term:
+        return
+    first = core.commit < leader.noop
+    core.commit = index
+    if first:
+        core.trace("leader_serves", term=core.term, commit=index)
+
+
+def raise_feature(core: Core, leader: Leader) -> None:
+    """P10: the cluster's version rises only when every member speaks it, by a log entry."""
+    if core.commit < leader.noop:
+        return
+    spoken = min((progress.speaks for progress in leader.progress.values()), default=core.settings.feature_max)
+    version = min(spoken, core.settings.feature_max)
+    if version <= core.feature or len(leader.progress) != len(core.peers):
+        return
+    if any(entry.kind == FEATURE for entry in core.log.between(LogIndex(core.commit + 1), core.log.last_index)):
+        return
+    core.trace("feature_raised", version=version)
+    append(core, leader, FEATURE, str(version).encode())
+
+
+def quorum_heard(core: Core, leader: Leader, patience_us: int) -> bool:
+    """CheckQuorum (thesis §6.2): whether a majority of voters was heard lately enough."""
+    oldest = Instant(core.now - patience_us)
+    heard = {peer for peer, progress in leader.progress.items() if progress.heard_at >= oldest}
+    heard.add(core.me)
+    return quorum.reached(core.voters, heard)

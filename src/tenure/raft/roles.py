@@ -1,0 +1,52 @@
+"""Changes of term and role that every other module needs."""
+
+from tenure.base.ids import ConsensusTerm
+from tenure.raft.disk import drop_vote_promises, set_hard_state
+from tenure.raft.ready import Refused, TransferEnded
+from tenure.raft.state import Core, Follower, Leader, Watch
+
+
+def adopt_term(core: Core, term: ConsensusTerm) -> None:
+    """Move to a higher term, without a vote in it yet. What was promised but not yet durable for the old is dropped."""
+    assert term > core.term, "terms only rise"
+    core.term = term
+    core.vote = None
+    drop_vote_promises(core)
+    set_hard_state(core)
+    core.higher_told.clear()
+    core.watch = Watch(
+        heard_at=core.now, patience_us=core.timing.leader_timeout(None, core.settings.heartbeat_us, core.now)
+    )
+
+
+def leave_leadership(core: Core, reason: str) -> None:
+    """Stop leading: pending reads are refused (their rounds prove nothing any more), a transfer is over."""
+    leader = core.role
+    if not isinstance(leader, Leader):
+        return
+    tokens = [token for round_ in leader.rounds for token in round_.tokens] + leader.reads_waiting
+    core.refused.extend(Refused(token, "leader_lost", None) for token in tokens)
+    if leader.transfer is not None and leader.transfer.token is not None:
+        done = leader.transfer.sent and reason == "higher_term"
+        core.transfers.append(
+            TransferEnded(leader.transfer.token, "done" if done else "not_leader", leader.transfer.target)
+        )
+    core.trace("leadership_ended", term=core.term, reason=reason)
+    core.role = Follower()
+
+
+def become_follower(core: Core, term: ConsensusTerm, reason: str) -> None:
+    """Follow in `term` (≥ our own), with no leader known yet."""
+    leave_leadership(core, reason)
+    core.role = Follower()
+    if term > core.term:
+        adopt_term(core, term)
+        core.suspicion = None
+        core.trace("term_adopted", term=term, reason=reason)
+
+
+def is_heard(core: Core) -> bool:
+    """Whether this member hears a leader (or leads): then it refuses every vote but a transfer's (P5.3)."""
+    if isinstance(core.role, Leader):
+        return True
+    return isinstance(core.role, Follower) and core.watch.leader is not None and core.suspicion is None

@@ -1,0 +1,36 @@
+"""Limits and intervals of the consensus core, each named, unit last."""
+
+from msgspec import Struct
+
+from tenure.base.ids import Boot, MemberId, Nonce
+
+
+class Identity(Struct, frozen=True):
+    """Who we are in this life. `lineage`: all nonces, the founding one first (P1.1)."""
+
+    member: MemberId
+    boot: Boot
+    lineage: tuple[Nonce, ...]
+
+
+class Settings(Struct, frozen=True):
+    """Defaults are those of P6.2; a real-time class may use 10 and 40 ms."""
+
+    heartbeat_us: int = 25_000
+    floor_us: int = 75_000
+    timeout_max_us: int = 250_000
+    step_min_us: int = 5_000
+    disk_stall_min_us: int = 500_000
+    disk_stall_max_us: int = 2_000_000
+    append_bytes_max: int = 512 * 1024
+    append_entries_max: int = 1024
+    inflight_appends_max: int = 64
+    proposals_uncommitted_max: int = 16_384
+    proposals_uncommitted_bytes_max: int = 64 * 1024 * 1024
+    reads_waiting_max: int = 16_384
+    rounds_inflight_max: int = 2
+    snapshot_chunk_bytes: int = 256 * 1024
+    snapshot_bytes_max: int = 256 * 1024 * 1024
+    committed_per_step_max: int = 4096
+    log_kept_entries: int = 1_000
+    feature_max: int = 1

@@ -1,0 +1,320 @@
+"""All that a member knows, and the outputs that a step gathers. Logic lives in the modules beside this one."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tenure.base.chance import Rng
+from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
+from tenure.base.instants import NEVER, Instant
+from tenure.raft.entries import Configuration, Entry, HardState, Restored, Snapshot
+from tenure.raft.log import Log
+from tenure.raft.messages import AnyMessage, Envelope, Evidence, LeaderLost, SnapshotChunk
+from tenure.raft.ready import Accepted, Fatal, ReadState, Refused, Trace, TransferEnded
+from tenure.raft.settings import Identity, Settings
+from tenure.raft.timing import Timing
+
+
+@dataclass(slots=True)
+class Follower:
+    """Follows `watch.leader`, or knows none yet."""
+
+
+@dataclass(slots=True)
+class PreCandidate:
+    """Asks whether it would be elected, changing nothing (thesis §9.6)."""
+
+    attempt: int
+    granted: set[MemberId]
+    ends_at: Instant
+    refused: set[MemberId] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Candidate:
+    """Has moved to a term of its own. Its own vote counts once `own_batch` is durable (P4.2)."""
+
+    attempt: int
+    granted: set[MemberId]
+    ends_at: Instant
+    own_batch: BatchNumber
+    transfer: bool
+    refused: set[MemberId] = field(default_factory=set)
+    lasts: dict[MemberId, tuple[LogIndex, ConsensusTerm]] = field(default_factory=dict)
+    """Last log ids that came with the votes: the winner needs no probe (P5.7)."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the leader knows of one other member. `match` ≤ what is durable there; `next` > `match`."""
+
+    match: LogIndex
+    next: LogIndex
+    state: Literal["probe", "replicate", "snapshot"] = "probe"
+    probe_sent: bool = False
+    inflight: deque[LogIndex] = field(default_factory=deque)
+    commit_sent: LogIndex = LogIndex(0)
+    heard_at: Instant = Instant(0)
+    acked_at: Instant = Instant(0)
+    moved_at: Instant = Instant(0)
+    beat_acked: int = 0
+    probe_acked: int = 0
+    snapshot: Snapshot | None = None
+    snapshot_offset: int = 0
+    speaks: int = 1
+
+
+@dataclass(slots=True)
+class Round:
+    """A heartbeat that reads wait for: `number` was made after all of `tokens` had come (P3.3)."""
+
+    number: int
+    index: LogIndex
+    tokens: list[int]
+
+
+@dataclass(slots=True)
+class TransferUnderWay:
+    """Leadership is being handed to `target`; TimeoutNow leaves when its match is our last index."""
+
+    token: int | None
+    target: MemberId
+    ends_at: Instant
+    sent: bool = False
+    resign: bool = False
+
+
+@dataclass(slots=True)
+class Leader:
+    """Leads `term`; serves once `noop` is committed (Raft §8)."""
+
+    noop: LogIndex
+    won_at: Instant
+    progress: dict[MemberId, Progress]
+    beat: int = 0
+    beat_at: Instant = Instant(0)
+    beat_due: Instant = Instant(0)
+    commit_at_beat: LogIndex = LogIndex(0)
+    ranks: tuple[MemberId, ...] = ()
+    reads_waiting: list[int] = field(default_factory=list)
+    rounds: deque[Round] = field(default_factory=deque)
+    transfer: TransferUnderWay | None = None
+    probe: int = 0
+    probe_due: Instant = NEVER
+    stall_traced: BatchNumber = BatchNumber(0)
+    uncommitted_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Watch:
+    """The leader of the current term as this member hears it."""
+
+    leader: MemberId | None = None
+    boot: Boot | None = None
+    number: int = 0
+    heard_at: Instant = Instant(0)
+    beat_at: Instant | None = None
+    interval_us: int = 0
+    patience_us: int = 0
+    ranks: tuple[MemberId, ...] = ()
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """This member has lost the leader (P5). `turn_at`: when it stands; `waited`: it gave way to a better rank once."""
+
+    since: Instant
+    evidence: Evidence
+    turn_at: Instant
+    note_due: Instant
+    term: ConsensusTerm
+    leader: MemberId | None
+    leader_boot: Boot | None
+    heard_number: int
+    waited: bool = False
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class Note:
+    """A `LeaderLost` of a peer that still counts (P5.2)."""
+
+    message: LeaderLost
+    at: Instant
+
+
+@dataclass(slots=True)
+class Link:
+    """A live connection from a peer."""
+
+    boot: Boot
+    speaks: int
+
+
+@dataclass(slots=True)
+class InFlight:
+    """The batch that the disk has. `end`: the last log index it covers; `cap` lowers what it can still prove (P4.5)."""
+
+    number: BatchNumber
+    end: LogIndex
+    cap: LogIndex
+    since: Instant
+    hard_state: HardState
+
+
+@dataclass(slots=True)
+class Disk:
+    """Durable effects: what is done, what is under way, what gathers (P4.1)."""
+
+    durable: BatchNumber
+    in_flight: InFlight | None = None
+    dirty: bool = False
+    hard_state_dirty: bool = False
+    known_dirty: bool = False
+    truncate_from: LogIndex | None = None
+    snapshot: Snapshot | None = None
+    install: bool = False
+    compact_to: LogIndex | None = None
+    promises: list[Envelope] = field(default_factory=list)
+    late: list[Envelope] = field(default_factory=list)
+    """Promises that the batch in flight already covers; they leave when it is durable."""
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A snapshot that is being received."""
+
+    head: SnapshotChunk
+    data: bytearray
+
+
+class Core:
+    """The state of one member's consensus core, and the outbox of the step under way."""
+
+    __slots__ = (
+        "accepted",
+        "applied_to",
+        "attempt",
+        "commit",
+        "configuration",
+        "disk",
+        "epoch",
+        "fatal",
+        "feature",
+        "grace_until",
+        "heard_boots",
+        "higher_told",
+        "identity",
+        "incoming",
+        "installed",
+        "known_batches",
+        "late_us",
+        "links",
+        "log",
+        "me",
+        "nonce",
+        "note_epochs",
+        "notes",
+        "now",
+        "peers",
+        "promised",
+        "reads",
+        "refused",
+        "rng",
+        "role",
+        "send",
+        "settings",
+        "snapshot",
+        "suspicion",
+        "term",
+        "timing",
+        "traces",
+        "transfers",
+        "unclean",
+        "vote",
+        "voters",
+        "watch",
+    )  # fmt: skip
+
+    def __init__(self, identity: Identity, restored: Restored, settings: Settings, rng: Rng, now: Instant) -> None:
+        self.identity = identity
+        self.me: MemberId = identity.member
+        self.nonce = identity.lineage[-1]
+        self.settings = settings
+        self.rng = rng
+        self.now = now
+        self.timing = Timing(settings)
+
+        self.term: ConsensusTerm = restored.hard_state.term
+        """Never goes back; what was said under it waits for its batch (P4.8)."""
+        self.vote: MemberId | None = restored.hard_state.vote
+        self.snapshot: Snapshot | None = restored.snapshot
+        self.log = _log_of(restored)
+        self.configuration: Configuration = restored.configuration
+        self.voters: tuple[MemberId, ...] = ()
+        self.peers: tuple[MemberId, ...] = ()
+        self.configure(restored.configuration)
+        self.feature = restored.feature
+        self.commit: LogIndex = restored.snapshot.index if restored.snapshot else LogIndex(0)
+        """Volatile: restarts at the snapshot's index (P10)."""
+        self.applied_to: LogIndex = self.commit
+        """Up to where `Ready.committed` has handed entries out."""
+        self.installed: Snapshot | None = None
+
+        self.disk = Disk(durable=restored.batch)
+        self.known_batches: dict[MemberId, BatchNumber] = dict(restored.known_batches)
+        self.unclean = not restored.clean
+        self.heard_boots: set[MemberId] = set()
+        """Peers whose handshake was heard in this life; after an unclean stop the first vote waits for them (P1.3)."""
+
+        self.role: Follower | PreCandidate | Candidate | Leader = Follower()
+        self.watch = Watch(heard_at=now)
+        self.suspicion: Suspicion | None = None
+        self.epoch = 0
+        self.notes: dict[MemberId, Note] = {}
+        self.note_epochs: dict[MemberId, tuple[Boot, int, bool]] = {}
+        self.links: dict[MemberId, Link] = {}
+        self.higher_told: dict[MemberId, tuple[ConsensusTerm, Instant]] = {}
+        self.attempt = 0
+        self.grace_until = now
+        self.late_us = 0
+        self.incoming: Incoming | None = None
+        self.promised: tuple[ConsensusTerm, LogIndex] = (ConsensusTerm(0), LogIndex(0))
+        """The last (term, match) promised to the leader: an empty append within it needs no answer."""
+
+        self.fatal: Fatal | None = None
+        self.send: list[Envelope] = []
+        self.accepted: list[Accepted] = []
+        self.refused: list[Refused] = []
+        self.reads: list[ReadState] = []
+        self.transfers: list[TransferEnded] = []
+        self.traces: list[Trace] = []
+
+    def configure(self, configuration: Configuration) -> None:
+        """Take a configuration as the active one."""
+        self.configuration = configuration
+        self.voters = configuration.voters()
+        self.peers = tuple(member for member in configuration.members() if member != self.me)
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this member's own vote counts."""
+        return self.me in self.voters
+
+    def say(self, to: MemberId, message: AnyMessage) -> None:
+        """Send early: nothing durable is promised."""
+        self.send.append(Envelope(self.me, to, self.nonce, message))
+
+    def trace(self, what: str, **detail: int | str | bool | None) -> None:
+        """Note a decision with its reason."""
+        self.traces.append(Trace(what, detail))
+
+
+def _log_of(restored: Restored) -> Log:
+    snapshot = restored.snapshot
+    base = (snapshot.index, snapshot.term) if snapshot else (LogIndex(0), ConsensusTerm(0))
+    entries: tuple[Entry, ...] = restored.entries
+    if not entries:
+        return Log(base[0], base[1], ())
+    kept = tuple(entry for entry in entries if entry.index > base[0])
+    return Log(base[0], base[1], kept)

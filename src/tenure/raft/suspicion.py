@@ -1,0 +1,220 @@
+"""Fast fail-over (P5): who has lost the leader, who was told, and whose turn it is to stand.
+
+A note is never durable and never a vote. It stands for the pre-vote that its sender would grant; everything here may
+be wrong without harm, because the real vote checks term, vote and log again.
+"""
+
+from tenure.base.ids import MemberId
+from tenure.base.instants import Instant, after
+from tenure.raft import quorum
+from tenure.raft.messages import Evidence, Found, LeaderLost
+from tenure.raft.state import Core, Follower, Leader, Note, PreCandidate, Suspicion
+
+_failures_max = 4
+
+
+def suspect(core: Core, evidence: Evidence) -> None:
+    """The leader (or, without one, our patience) is lost: tell all voters and find our turn (P5.1)."""
+    watch = core.watch
+    core.epoch += 1
+    core.suspicion = Suspicion(
+        since=core.now, evidence=evidence, turn_at=core.now, note_due=core.now, term=core.term, leader=watch.leader,
+        leader_boot=watch.boot, heard_number=watch.number,
+    )  # fmt: skip
+    find_turn(core)
+    core.trace("leader_lost", leader=watch.leader, term=core.term, evidence=evidence, rank=_ahead(core))
+    send_notes(core)
+
+
+def send_notes(core: Core) -> None:
+    """Say it, and again each step while it lasts (P5.2)."""
+    suspicion = core.suspicion
+    assert suspicion is not None
+    suspicion.note_due = after(core.now, core.timing.step)
+    if suspicion.leader is None or suspicion.leader_boot is None or suspicion.term != core.term or not core.is_voter:
+        return
+    note = LeaderLost(
+        core.term, suspicion.leader, suspicion.leader_boot, core.identity.boot, core.epoch, suspicion.heard_number,
+        core.log.last_index, core.log.last_term, suspicion.evidence,
+    )  # fmt: skip
+    for voter in core.voters:
+        if voter not in (core.me, suspicion.leader):
+            core.say(voter, note)
+
+
+def resign(core: Core) -> None:
+    """A leader that gives up says so itself (P5.5): called before it leaves its role."""
+    leader = core.role
+    assert isinstance(leader, Leader)
+    core.epoch += 1
+    note = LeaderLost(
+        core.term, core.me, core.identity.boot, core.identity.boot, core.epoch, leader.beat, core.log.last_index,
+        core.log.last_term, "resigned",
+    )  # fmt: skip
+    for voter in core.voters:
+        if voter != core.me:
+            core.say(voter, note)
+
+
+def hear(core: Core) -> None:
+    """Traffic of a leader of our term: every note is void, and those who were told are told again (P5.2)."""
+    core.notes.clear()
+    suspicion = core.suspicion
+    if suspicion is None:
+        return
+    core.suspicion = None
+    core.epoch += 1
+    leader = core.watch.leader
+    if suspicion.leader is not None and leader is not None and suspicion.term == core.term:
+        found = Found(core.term, leader, core.identity.boot, core.epoch)
+        for voter in core.voters:
+            if voter not in (core.me, leader):
+                core.say(voter, found)
+        core.trace("leader_found", leader=leader, term=core.term)
+
+
+def on_note(core: Core, sender: MemberId, note: LeaderLost) -> None:
+    """Weigh a note: kept only if it isn't void (P5.2)."""
+    if note.term != core.term or sender not in core.voters:
+        return
+    if isinstance(core.role, Leader):
+        if note.leader == core.me:
+            core.role.beat_due = core.now  # we live: say so at once
+        return
+    if core.watch.leader is not None and core.watch.leader != note.leader:
+        return
+    last = core.note_epochs.get(sender)
+    if last is not None and last[0] == note.boot and (note.epoch, False) < (last[1], last[2]):
+        return
+    if core.watch.boot == note.leader_boot and note.heard_number < core.watch.number - 1:
+        core.trace("note_void", sender=sender, heard=note.heard_number, own=core.watch.number)
+        return
+    core.note_epochs[sender] = (note.boot, note.epoch, False)
+    core.notes[sender] = Note(note, core.now)
+    if sender == note.leader and core.watch.leader == sender and isinstance(core.role, Follower):
+        if core.suspicion is None:
+            suspect(core, "resigned")
+        return
+    if core.suspicion is not None:
+        find_turn(core)
+
+
+def on_found(core: Core, sender: MemberId, found: Found) -> None:
+    """The sender hears the leader again: its notes are void."""
+    last = core.note_epochs.get(sender)
+    if last is not None and last[0] == found.boot and found.epoch < last[1]:
+        return
+    core.note_epochs[sender] = (found.boot, found.epoch, True)
+    core.notes.pop(sender, None)
+
+
+def believed(core: Core) -> set[MemberId]:
+    """Whose notes stand for a pre-vote now: fresh, and of a log not fresher than ours (P5.1)."""
+    _expire(core)
+    log = core.log
+    return {
+        sender
+        for sender, note in core.notes.items()
+        if (note.message.last_term, note.message.last_index) <= (log.last_term, log.last_index)
+    }
+
+
+def _expire(core: Core) -> None:
+    oldest = core.now - 2 * core.timing.step - core.timing.rtt_p99
+    for sender in [sender for sender, note in core.notes.items() if note.at < oldest]:
+        del core.notes[sender]
+
+
+def _is_better(core: Core, voter: MemberId, order: tuple[MemberId, ...]) -> bool:
+    """Whether `voter` should stand before us: by the log in its note if there is one, else by the leader's ranks."""
+    note = core.notes.get(voter)
+    if note is not None:
+        theirs = (note.message.last_term, note.message.last_index)
+        own = (core.log.last_term, core.log.last_index)
+        if theirs != own:
+            return theirs > own
+    return order.index(voter) < order.index(core.me)
+
+
+def _order(core: Core) -> tuple[MemberId, ...]:
+    """The leader's ranks, completed by priority and id for whom it did not name."""
+    named = tuple(member for member in core.watch.ranks if member in core.voters)
+    seats = {seat.id: seat for seat in core.configuration.seats}
+    rest = sorted(
+        (member for member in core.voters if member not in named),
+        key=lambda member: (seats[member].role == "witness", -seats[member].priority, member),
+    )
+    return named + tuple(rest)
+
+
+def _rivals(core: Core) -> list[MemberId]:
+    """Voters whose link is up, without the lost leader and ourselves (P5.6)."""
+    lost = core.suspicion.leader if core.suspicion is not None else None
+    return [voter for voter in core.voters if voter not in (core.me, lost) and voter in core.links]
+
+
+def _ahead(core: Core) -> int:
+    if not core.is_voter:
+        return 0
+    order = _order(core)
+    return sum(_is_better(core, voter, order) for voter in _rivals(core))
+
+
+def find_turn(core: Core) -> None:
+    """When we stand: one step for each live voter ranked better (P5.6), later after each failed round."""
+    suspicion = core.suspicion
+    assert suspicion is not None
+    if suspicion.waited or not core.is_voter:
+        return
+    rivals = len(_rivals(core)) + 1
+    failures = suspicion.failures
+    if failures and quorum.reached(core.voters, believed(core) | {core.me}):
+        failures = 0  # the round failed because others had not noticed yet; now a majority has
+    wait = (_ahead(core) + failures * rivals) * core.timing.step
+    suspicion.turn_at = after(suspicion.since, wait)
+
+
+def gives_way(core: Core) -> bool:
+    """At our turn: a better-ranked voter has said that it stands too; wait two more steps, once (P5.6)."""
+    suspicion = core.suspicion
+    assert suspicion is not None
+    if suspicion.waited:
+        return False
+    _expire(core)
+    order = _order(core)
+    if not any(voter in core.notes and _is_better(core, voter, order) for voter in _rivals(core)):
+        return False
+    suspicion.waited = True
+    suspicion.turn_at = after(core.now, 2 * core.timing.step)
+    return True
+
+
+def failed(core: Core) -> None:
+    """A round of ours ended without a majority: stand again later, spread out by rank and a little chance."""
+    suspicion = core.suspicion
+    if suspicion is None:
+        suspicion = core.suspicion = Suspicion(
+            since=core.now, evidence="timeout", turn_at=core.now, note_due=core.now, term=core.term, leader=None,
+            leader_boot=None, heard_number=0,
+        )  # fmt: skip
+    suspicion.since = core.now
+    suspicion.failures = min(suspicion.failures + 1, _failures_max)
+    suspicion.waited = False
+    find_turn(core)
+    suspicion.turn_at = after(suspicion.turn_at, core.rng.below(core.timing.step))
+
+
+def stand_now(core: Core) -> None:
+    """Our log is fresher than that of one who asked: our turn is now."""
+    if core.suspicion is not None and isinstance(core.role, Follower | PreCandidate):
+        core.suspicion.turn_at = core.now
+        core.suspicion.waited = True
+
+
+def timeout_at(core: Core) -> Instant:
+    """When a follower loses patience with its leader, or with having none (P6.2, P6.3)."""
+    watch = core.watch
+    if watch.leader is None:
+        return max(after(watch.heard_at, watch.patience_us), core.grace_until)
+    interval = watch.interval_us or core.settings.heartbeat_us
+    return max(after(watch.heard_at, core.timing.leader_timeout(watch.leader, interval, core.now)), core.grace_until)

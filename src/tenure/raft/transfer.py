@@ -1,0 +1,101 @@
+"""Handing the leadership over (thesis §3.10), asked for or because our own disk hangs (P4.1)."""
+
+from tenure.base.ids import MemberId
+from tenure.base.instants import after
+from tenure.raft import quorum, suspicion
+from tenure.raft.disk import promise_number
+from tenure.raft.events import Transfer
+from tenure.raft.messages import TimeoutNow
+from tenure.raft.ready import TransferEnded
+from tenure.raft.roles import become_follower
+from tenure.raft.state import Core, Leader, TransferUnderWay
+
+
+def ask(core: Core, event: Transfer) -> None:
+    """Begin a transfer, or say why not."""
+    leader = core.role
+    if not isinstance(leader, Leader):
+        core.transfers.append(TransferEnded(event.token, "not_leader", core.watch.leader))
+        return
+    if event.target == core.me:
+        core.transfers.append(TransferEnded(event.token, "done", core.me))
+        return
+    if leader.transfer is not None:
+        core.transfers.append(TransferEnded(event.token, "busy", core.me))
+        return
+    target = _best(core, leader, event.target)
+    if target is None:
+        core.transfers.append(TransferEnded(event.token, "no_target", core.me))
+        return
+    timing = core.timing
+    ends_at = after(core.now, max(4 * timing.vote_timeout, 2 * core.settings.timeout_max_us))
+    leader.transfer = TransferUnderWay(event.token, target, ends_at)
+    core.trace("transfer_begun", target=target, term=core.term)
+    advance(core, leader)
+
+
+def _best(core: Core, leader: Leader, wanted: MemberId | None) -> MemberId | None:
+    """The wanted voter if it was heard lately, else the one with the longest match, then by rank."""
+    oldest = core.now - core.settings.timeout_max_us - core.settings.heartbeat_us
+    alive = [
+        member
+        for member in core.voters
+        if member != core.me and leader.progress[member].heard_at >= oldest and leader.progress[member].match > 0
+    ]
+    if wanted is not None:
+        return wanted if wanted in alive else None
+    ranks = leader.ranks
+    alive.sort(
+        key=lambda member: (
+            -leader.progress[member].match,
+            ranks.index(member) if member in ranks else len(ranks),
+            member,
+        )
+    )
+    return alive[0] if alive else None
+
+
+def advance(core: Core, leader: Leader) -> None:
+    """TimeoutNow leaves when the target holds our whole log; the wait is bounded."""
+    transfer = leader.transfer
+    if transfer is None:
+        return
+    if not transfer.sent and leader.progress[transfer.target].match == core.log.last_index:
+        transfer.sent = True
+        core.say(transfer.target, TimeoutNow(core.term))
+    if core.now < transfer.ends_at:
+        return
+    leader.transfer = None
+    core.trace("transfer_failed", target=transfer.target, sent=transfer.sent)
+    if transfer.token is not None:
+        core.transfers.append(TransferEnded(transfer.token, "timeout", core.me))
+    if transfer.resign:
+        give_up(core, "disk_stalled")
+
+
+def give_up(core: Core, reason: str) -> None:
+    """Leave the leadership of our own accord and say so (P5.5)."""
+    if isinstance(core.role, Leader):
+        suspicion.resign(core)
+        become_follower(core, core.term, reason)
+        core.watch.leader = None
+        core.watch.heard_at = core.now
+        core.watch.patience_us = core.timing.leader_timeout(None, core.settings.heartbeat_us, core.now)
+
+
+def watch_disk(core: Core, leader: Leader) -> None:
+    """P4.1: a batch older than D. If a majority without us is durable since then, the disk is ours alone: hand over,
+    or resign; else every disk is slow, and another leader would be no better.
+    """
+    flying = core.disk.in_flight
+    if flying is None or core.now < flying.since + core.timing.disk_stall or leader.transfer is not None:
+        return
+    others = [voter for voter in core.voters if voter != core.me and leader.progress[voter].acked_at > flying.since]
+    if len(others) >= quorum.size(len(core.voters)):
+        target = max(others, key=lambda voter: (leader.progress[voter].match, voter))
+        core.trace("disk_stalled", batch=flying.number, target=target)
+        leader.transfer = TransferUnderWay(None, target, after(core.now, 2 * core.timing.vote_timeout), resign=True)
+        advance(core, leader)
+    elif leader.stall_traced != flying.number:
+        leader.stall_traced = flying.number
+        core.trace("disk_stalled_everywhere", batch=flying.number, promised=promise_number(core))
