@@ -5,7 +5,7 @@ silently mean the default. The command line builds its flags from `options`, so 
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -143,13 +143,18 @@ class Config:
         return read_secret(self.cluster_secret_file)
 
 
+Fail = Callable[[str], ConfigError]
 Sourced = tuple[Any, str]
 """A value as it was given, and where."""
 
 
-def load(flags: Mapping[str, object], environment: Mapping[str, str], *, files: Iterable[Path] = default_files) -> Config:
+def load(
+    flags: Mapping[str, object], environment: Mapping[str, str], *, files: Iterable[Path] = default_files
+) -> Config:
     """Put the three sources together and check the whole. Flags are keyed by option names; None means not given."""
-    given = {name: (value, by_name[name].flag) for name, value in flags.items() if value is not None and name in by_name}
+    given = {
+        name: (value, by_name[name].flag) for name, value in flags.items() if value is not None and name in by_name
+    }
     unknown = [name for name, value in flags.items() if value is not None and name not in by_name]
     if unknown:
         raise ConfigError(unknown[0], "command line", "there is no such option")
@@ -242,41 +247,39 @@ def _value(option: Option, value: object, source: str) -> object:
                 raise fail(f"must be true or false, got {value!r}")
             return text in ("true", "1", "yes", "on")
         case "integer":
-            try:
-                if isinstance(value, bool | float):
-                    raise ValueError
-                number = int(str(value))
-            except ValueError:
-                raise fail(f"must be an integer, got {value!r}") from None
+            text = str(value)
+            if isinstance(value, bool) or not text.removeprefix("-").isdecimal():
+                raise fail(f"must be an integer, got {value!r}")
+            number = int(text)
             if not option.minimum <= number <= option.maximum:
                 raise fail(f"must lie between {option.minimum} and {option.maximum}, got {number}")
             return number
         case "members":
             return _members(value, fail)
-    if not isinstance(value, str | Path):
-        raise fail(f"must be a string, got {value!r}")
-    text = str(value)
-    if not text:
-        raise fail("must not be empty")
-    match option.kind:
-        case "address":
-            return _address(text, fail)
-        case "path":
-            return Path(text)
-        case "text":
-            if option.choices and text not in option.choices:
-                raise fail(f"must be one of {', '.join(option.choices)}, got {text!r}")
-            return text
+        case "address" | "path" | "text":
+            if not isinstance(value, str | Path) or not str(value):
+                raise fail(f"must be a string, not empty, got {value!r}")
+            return _text(option, str(value), fail)
 
 
-def _address(text: str, fail: Any) -> Address:
+def _text(option: Option, text: str, fail: Fail) -> object:
+    if option.kind == "address":
+        return _address(text, fail)
+    if option.kind == "path":
+        return Path(text)
+    if option.choices and text not in option.choices:
+        raise fail(f"must be one of {', '.join(option.choices)}, got {text!r}")
+    return text
+
+
+def _address(text: str, fail: Fail) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
         raise fail(f"must be HOST:PORT, got {text!r}")
     return Address(host.removeprefix("[").removesuffix("]"), int(port))
 
 
-def _members(value: object, fail: Any) -> tuple[tuple[str, str], ...]:
+def _members(value: object, fail: Fail) -> tuple[tuple[str, str], ...]:
     """`m1=host:port,m2=…`, a list of such, or a TOML table of names and addresses."""
     if isinstance(value, Mapping):
         pairs = [(str(name), str(address)) for name, address in value.items()]

@@ -113,7 +113,8 @@ class Desk:
             else:
                 self._step_down(key, pending, request)
         else:
-            assert kind == NOTE and type(request) is Disconnected
+            assert kind == NOTE
+            assert type(request) is Disconnected
             if self._replica.steward is not None:
                 self._replica.steward.disconnected(request.session, turn.now)
                 turn.decide = True
@@ -126,10 +127,9 @@ class Desk:
             return
         assert type(pending.request) is Keepalive
         receipt = steward.receive(pending.request, self._turn.now)
-        if type(receipt) is Refused:
+        if isinstance(receipt, Refused):
             self.answer(key, pending, receipt)
             return
-        assert type(receipt) is not Refused
         pending.stage = READING
         self.rounds.gathering.append((key, receipt))
 
@@ -269,7 +269,9 @@ class Desk:
         replica = self._replica
         match ended.outcome:
             case "done":
-                self.answer(ended.token, pending, Stepped(None, replica.name_of(ended.leader), None, "done", replica.name))
+                self.answer(
+                    ended.token, pending, Stepped(None, replica.name_of(ended.leader), None, "done", replica.name)
+                )
             case "not_leader":
                 # Somebody else took over meanwhile; asked again, he would be deposed too. Done once he is known.
                 pending.term = ConsensusTerm(0)
@@ -280,7 +282,9 @@ class Desk:
                 text = "no other voter can take over now"
                 self.answer(ended.token, pending, Refused("no_eligible_successor", text))
             case "timeout" | "busy":
-                text = "the target did not take over in time" if ended.outcome == "timeout" else "a transfer is under way"
+                text = (
+                    "the target did not take over in time" if ended.outcome == "timeout" else "a transfer is under way"
+                )
                 wait = self._limits.retry_after_ms
                 self.answer(ended.token, pending, Refused("no_quorum", text, retry_after_ms=wait))
 
@@ -334,7 +338,8 @@ class Desk:
     def stepped(self, key: int, pending: Pending, begun: Stepped) -> None:
         """A stepdown has begun. Wait here, at the member that was asked, until the successor is granted."""
         request = pending.request
-        assert type(request) is Stepdown and begun.election is not None
+        assert type(request) is Stepdown
+        assert begun.election is not None
         wait_us = (request.grace_ms + 1000 if request.wait_ms is None else request.wait_ms) * 1000
         done = self._stepdowns.outcome(self._replica.machine, begun)
         if begun.state == "done" or done is not None or wait_us == 0:
@@ -359,5 +364,3 @@ class Desk:
             if done is not None:
                 self._stepdowns.leave(election, key)
                 self.answer(key, pending, done)
-
-

@@ -212,7 +212,8 @@ class NativeEngine:
         self._pacer.arm(now, effects.deadline)
 
     def _act(self, effects: Effects) -> None:
-        assert self._outbound is not None and self._disk is not None
+        assert self._outbound is not None
+        assert self._disk is not None
         send = self._outbound.send
         for peer, frame in effects.send:
             send(peer, frame)
@@ -236,7 +237,7 @@ class NativeEngine:
     def _deliver(self, answer: Answer, result: AnyResult) -> None:
         try:
             answer(result)
-        except Exception:  # a client that has gone must never hurt the commit path
+        except Exception:  # noqa: BLE001  a client that has gone must never hurt the commit path
             self.answers_failed += 1
 
     # --- the end ----------------------------------------------------------------------------------------------------
@@ -268,5 +269,3 @@ class NativeEngine:
 def _resolve(future: "asyncio.Future[R | Refused]", result: R | Refused) -> None:
     if not future.done():
         future.set_result(result)
-
-

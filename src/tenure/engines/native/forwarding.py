@@ -14,7 +14,16 @@ from tenure.base.instants import NEVER, Instant
 from tenure.engines.native.client import OwnClient
 from tenure.engines.native.inputs import internal_token
 from tenure.engines.native.pending import FORWARDED, PARKED, PROPOSAL, STEPDOWN, TRANSFERRING, Pending, kind_of
-from tenure.leadership.engine import AnyResult, ClientOpened, OpenClient, Refused, Sequenced, StatusReport, Stepdown, Stepped
+from tenure.leadership.engine import (
+    AnyResult,
+    ClientOpened,
+    OpenClient,
+    Refused,
+    Sequenced,
+    StatusReport,
+    Stepdown,
+    Stepped,
+)
 from tenure.wire.frames import Call, CallReply
 
 if TYPE_CHECKING:

@@ -73,7 +73,8 @@ class ReplicaSettings(Struct, frozen=True):
 
 class Effects:
     """What follows from a turn, in the order of the fields: frames may leave before the disk (P4.1), then the one
-    durable write, then answers, then what watchers see."""
+    durable write, then answers, then what watchers see.
+    """
 
     __slots__ = ("answers", "deadline", "fatal", "replaced", "send", "traces", "transitions", "write")
 

@@ -30,7 +30,7 @@ from tenure.leadership.steward import Steward, StewardSettings
 from tenure.raft.core import Raft
 from tenure.raft.entries import COMMAND, NOOP, Entry, Restored, Snapshot
 from tenure.raft.events import Propose, ReadIndex, TakeSnapshot
-from tenure.raft.ready import Fatal, Ready
+from tenure.raft.ready import Fatal, Ready, Refused
 from tenure.raft.settings import Identity, Settings
 
 Lead = tuple[str, ConsensusTerm, MemberId | None, bool]
@@ -131,7 +131,8 @@ class Replica:
 
     def _decide(self) -> None:
         """Let the steward decide; what it decides carries the term it was decided in (P3.5). Only with the sockets
-        drained: what waits there may be the very renewal (P4.7, P3.7)."""
+        drained: what waits there may be the very renewal (P4.7, P3.7).
+        """
         turn, steward = self.turn, self.steward
         if steward is None or not turn.serving:
             turn.decide = False
@@ -148,7 +149,8 @@ class Replica:
 
     def _absorb(self, ready: Ready) -> None:
         """Act on one `Ready`, in the order of its fields. A change of leadership comes before what is applied: nothing
-        of another term may reach a steward (P3.3), and the backlog before our no-op must find the new one."""
+        of another term may reach a steward (P3.3), and the backlog before our no-op must find the new one.
+        """
         turn, desk, out = self.turn, self._desk, self.turn.out
         for envelope in ready.send:
             out.send.append((envelope.to, envelope))
@@ -166,11 +168,7 @@ class Replica:
             if not desk.accepted(accepted):
                 self._decisions.pop(accepted.token, None)
         for refused in ready.refused:
-            decision = self._decisions.pop(refused.token, None)
-            if decision is None:
-                desk.refused(refused)
-            elif self.steward is not None:
-                self.steward.dropped(decision)
+            self._refused(refused)
         if ready.committed:
             self._apply_all(ready.committed)
         for read in ready.reads:
@@ -199,6 +197,13 @@ class Replica:
         if role == "leader" and not turn.leading:
             turn.leading = True
             self.steward = Steward(turn.term, turn.now, self.machine, self._steward_settings, turn.now)
+
+    def _refused(self, refused: Refused) -> None:
+        decision = self._decisions.pop(refused.token, None)
+        if decision is None:
+            self._desk.refused(refused)
+        elif self.steward is not None:
+            self.steward.dropped(decision)
 
     def _stop(self, fatal: Fatal) -> None:
         """The member stops taking part; every request ends."""

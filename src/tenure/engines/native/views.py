@@ -11,7 +11,7 @@ from tenure.leadership.engine import (
     Status,
     StatusReport,
 )
-from tenure.leadership.steward import Hints
+from tenure.leadership.hints import Hints
 from tenure.raft.entries import Seat
 
 if TYPE_CHECKING:
