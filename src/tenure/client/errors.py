@@ -1,0 +1,153 @@
+"""Errors of the SDK, typed; each text ends with the next step for whoever reads it."""
+
+from typing import Final
+
+from tenure.base.errors import TenureError
+from tenure.leadership.engine import Code, Refused
+
+
+class ClientError(TenureError):
+    """Base of all that the SDK raises about the cluster's answers, or their absence."""
+
+    next_step = "See the cluster's state with `tenure status`."
+
+    def __init__(self, reason: str, refused: Refused | None = None) -> None:
+        super().__init__(f"{reason.rstrip('.')}. {self.next_step}")
+        self.reason = reason
+        self.refused = refused
+
+    @property
+    def code(self) -> Code | None:
+        """The cluster's stable code, if it answered with one."""
+        return None if self.refused is None else self.refused.code
+
+
+class Unreachable(ClientError):
+    """No endpoint could be talked to. Nothing was executed, unless a request had been sent before."""
+
+    next_step = "Check that the members run and that --endpoints (TENURE_ENDPOINTS) names their API addresses."
+
+
+class NoQuorum(ClientError):
+    """Members answer, but no majority of them can decide. What was asked may take effect yet."""
+
+    next_step = "Bring a majority of the members back; `tenure status` names those that are missing."
+
+
+class TimedOut(ClientError):
+    """It didn't happen in time; it may happen yet."""
+
+    next_step = "Wait longer, or see `tenure status` for what it waits for."
+
+
+class Denied(ClientError):
+    """The credential is missing, wrong, or not allowed to do this."""
+
+    next_step = "Give the right secret: --secret-file (TENURE_SECRET_FILE), or `secret=` in Python."
+
+
+class NodeInUse(ClientError):
+    """Another process has a live session under this node's name; it is never taken over."""
+
+    next_step = "Stop the other process, or give this one a name of its own: --node, or `node=` in Python."
+
+
+class NotHeld(ClientError):
+    """The election isn't held, or not by whom or under what was named."""
+
+    next_step = "See who leads: `tenure status`, and what happened: `tenure why ELECTION`."
+
+
+class StaleTerm(ClientError):
+    """A newer term has been granted: who sent this was replaced."""
+
+    next_step = "Stop this work: somebody else leads. Lead again to get a newer term."
+
+    @property
+    def current_term(self) -> int | None:
+        """The newest term, if the cluster said it."""
+        return None if self.refused is None else self.refused.current_term
+
+
+class NoSuccessor(ClientError):
+    """Nobody else could take over, so nothing was changed."""
+
+    next_step = "See the candidates and why they aren't eligible: `tenure status`."
+
+
+class Missing(ClientError):
+    """What was named doesn't exist: a session, an election, a member, a key."""
+
+    next_step = "Check the name; an election begins with its first campaign or configuration."
+
+
+class Conflict(ClientError):
+    """The state was not what the request expected, so nothing was changed."""
+
+    next_step = "Read the present state and decide anew."
+
+
+class OutcomeUnknown(ClientError):
+    """The cluster no longer knows whether this request was executed; it won't be executed again."""
+
+    next_step = "Read the present state before you repeat it."
+
+
+class InvalidRequest(ClientError):
+    """The cluster can't take what was asked, whenever it is asked."""
+
+    next_step = "Mend the field that is named."
+
+
+class OverLimit(ClientError):
+    """Larger or more than the cluster takes."""
+
+    next_step = "Send less, or slower."
+
+
+class ProtocolError(ClientError):
+    """What answered is no Tenure, or one that is too old or too new."""
+
+    next_step = "Check that the endpoint is the API port of a member (8368 by default), and both sides' versions."
+
+
+class LeaseLost(ClientError):
+    """This process doesn't lead under this term, or can't be sure of it. `cause` says why."""
+
+    next_step = "Stop what only the leader may do; lead again to get a newer term."
+
+    def __init__(self, reason: str, cause: str) -> None:
+        super().__init__(reason)
+        self.cause = cause
+
+
+_of_code: Final[dict[Code, type[ClientError]]] = {
+    "bad_request": InvalidRequest,
+    "unauthorized": Denied,
+    "denied": Denied,
+    "reserved_key": Denied,
+    "unknown_session": Missing,
+    "unknown_election": Missing,
+    "unknown_member": Missing,
+    "unknown_key": Missing,
+    "node_in_use": NodeInUse,
+    "not_held": NotHeld,
+    "not_candidate": NotHeld,
+    "outcome_unknown": OutcomeUnknown,
+    "stale_term": StaleTerm,
+    "no_eligible_successor": NoSuccessor,
+    "revision_mismatch": Conflict,
+    "too_large": OverLimit,
+    "invalid": InvalidRequest,
+    "key_reused": Conflict,
+    "too_many": OverLimit,
+    "no_quorum": NoQuorum,
+    "founding": NoQuorum,
+    "compacted": Conflict,
+}
+
+
+def of_refused(refused: Refused) -> ClientError:
+    """The error for a refusal."""
+    where = f"{refused.field}: " if refused.field else ""
+    return _of_code[refused.code](f"{where}{refused.reason or refused.code}", refused)
