@@ -30,7 +30,7 @@ def from_leader(core: Core, sender: MemberId, term: ConsensusTerm) -> bool:
         core.role = Follower()
     if core.watch.leader != sender:
         core.watch = Watch(leader=sender, heard_at=core.now)
-        core.timing.forget_leader(sender)
+        core.watch.timeout_us = core.timing.forget_leader(sender)
         core.trace("following", leader=sender, term=term)
     suspicion.hear(core)
     core.watch.heard_at = core.now
@@ -73,6 +73,7 @@ def _measure_gap(core: Core, beat: Heartbeat) -> None:
     watch.interval_us = beat.interval_us
     core.timing.leader_lateness = beat.lateness_us
     core.late_us = 0
+    watch.timeout_us = core.timing.leader_timeout(watch.leader, beat.interval_us, core.now)
 
 
 def advance_commit(core: Core, index: LogIndex) -> None:

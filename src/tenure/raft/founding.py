@@ -1,8 +1,8 @@
 """Founding (P1.2): how a list of names becomes a cluster with one lineage, before there is any term.
 
 Idea. The first-listed member proposes one record; everybody makes it durable as *pending*; when ALL have said so,
-the first-listed makes it *sealed* and tells the rest. Only sealed members vote. A majority would not do: a member whose disk
-was emptied in between could then vote twice under one name.
+the first-listed makes it *sealed* and tells the rest. Only sealed members vote. A majority would not do: a member whose
+disk was emptied in between could then vote twice under one name.
 
 States: `empty` → `pending` → `sealed`; never back, except that a pending record may be replaced by another pending one
 when all listed members are reachable and none is sealed. Members are addressed by name here, because ids are what is

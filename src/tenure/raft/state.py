@@ -116,6 +116,8 @@ class Watch:
     beat_at: Instant | None = None
     interval_us: int = 0
     patience_us: int = 0
+    timeout_us: int = 0
+    """T of P6.2 as of the last heartbeat."""
     ranks: tuple[MemberId, ...] = ()
 
 

@@ -216,5 +216,4 @@ def timeout_at(core: Core) -> Instant:
     watch = core.watch
     if watch.leader is None:
         return max(after(watch.heard_at, watch.patience_us), core.grace_until)
-    interval = watch.interval_us or core.settings.heartbeat_us
-    return max(after(watch.heard_at, core.timing.leader_timeout(watch.leader, interval, core.now)), core.grace_until)
+    return max(after(watch.heard_at, watch.timeout_us), core.grace_until)

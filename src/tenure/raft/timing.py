@@ -169,9 +169,10 @@ class Timing:
             self._timeout -= (self._timeout - target) // 32
         return self._timeout
 
-    def forget_leader(self, leader: MemberId | None) -> None:
-        """A new leader or connection starts at H + max(floor, 3·srtt) (P6.2)."""
+    def forget_leader(self, leader: MemberId | None) -> int:
+        """A new leader or connection starts at H + max(floor, 3·srtt) (P6.2); returns it."""
         srtt = self.srtt(leader) if leader is not None else 0
         self._gaps = Smooth()
         self._timeout = self._settings.heartbeat_us + max(self._settings.floor_us, 3 * srtt)
         self.leader_lateness = 0
+        return self._timeout
