@@ -1,12 +1,14 @@
 """The native engine: one member of a cluster that needs nothing but itself.
 
-    replica     PURE. Consensus core + state machine + steward + the requests that wait for them. Inputs of one loop turn
-                in, effects out. The asyncio driver and the deterministic simulator run the very same object.
-    driver      the asyncio shell: gathers a turn's inputs, steps once, acts on the effects in their order
+    replica     PURE. Consensus core, state machine and steward: inputs of one turn in, effects out. The asyncio driver
+                and the deterministic simulator run the very same object.
+    desk        the requests that wait (`pending`), the rounds that they ride in (`rounds`), `stepdowns`, `views`
+    forwarding  requests that another member must answer, with a client session of our own (`client`)
+    driver      the asyncio shell: gathers a turn's inputs (`pacing`), steps once, acts on the effects in their order
     transport   frames between members
 
-Words. A *request* is what somebody asked of this member (`engine.AnyRequest`). It is *pending* until it is answered,
-exactly once, at the latest at its deadline. A *call* is a request that another member sent us because we lead. A *round*
+Words. A *request* is what somebody asked of this member (`engine.AnyRequest`). It is *pending* until it is
+answered, exactly once, at the latest at its deadline. A *call* is a request that another member sent us because we lead. A *round*
 is one ReadIndex of the core that carries all the reads and keepalives which arrived in one turn.
 
 Invariants.

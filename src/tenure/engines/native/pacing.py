@@ -4,8 +4,8 @@ A deadline may fire only after everything that was waiting in the sockets has be
 that proves the leader alive lies there, unread. So a due timer does not take its turn itself. It lets the loop go round
 once (`call_soon` twice: the second runs behind a poll of the sockets) and only then takes a turn with `drained` true.
 
-Lateness is how far behind its time the loop comes to a timer; a turn that starts before the late timer does (the sockets
-come first in the loop) sees it just as well, because it looks at when the timer was due.
+Lateness is how far behind its time the loop comes to a timer; a turn that starts before the late timer does (the
+sockets come first in the loop) sees it just as well, because it looks at when the timer was due.
 """
 
 import asyncio

@@ -1,0 +1,91 @@
+"""Drives the founding (P1.2) until the record is sealed, and answers those who come late for the rest of our life.
+
+The founding is a few messages long and happens once, so its durable writes are made here, in the loop, and its deadline
+is a plain timer: nothing is served yet that they could hold up.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from tenure.base.clock import Clock
+from tenure.raft.founding import (
+    Founding,
+    FoundingMessage,
+    FoundPersisted,
+    FoundReceived,
+    Record,
+)
+
+
+class FoundingStore(Protocol):
+    """Where the founding's state is kept."""
+
+    def set_founding(self, state: Literal["pending", "sealed"], record: Record) -> None:
+        """Durable when it returns."""
+        ...
+
+
+class Founder:
+    """`sealed` is called once, with the record, as soon as this member is durably part of a cluster."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        founding: Founding,
+        store: FoundingStore,
+        send: Callable[[str, FoundingMessage], None],
+        sealed: Callable[[Record], None],
+        tell: Callable[[tuple[str, ...], str | None], None],
+    ) -> None:
+        """`tell(missing, refused)` hears of every change of who is waited for and why it can't go on."""
+        self._loop = loop
+        self._clock = clock
+        self._founding = founding
+        self._store = store
+        self._send = send
+        self._sealed = sealed
+        self._tell = tell
+        self._told: tuple[tuple[str, ...], str | None] | None = None
+        self._done = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin, or go on where the last life stopped."""
+        self._step([])
+
+    def receive(self, name: str, message: FoundingMessage) -> None:
+        """A founding message came from the member of that name."""
+        self._step([FoundReceived(name, message)])
+
+    def stop(self) -> None:
+        """No more steps by time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _step(self, inputs: list[FoundReceived | FoundPersisted]) -> None:
+        while True:
+            now = self._clock.now()
+            ready = self._founding.step(inputs, now, self._clock.wall())
+            for name, message in ready.send:
+                self._send(name, message)
+            if ready.persist is None:
+                break
+            self._store.set_founding(ready.persist.state, ready.persist.record)
+            inputs = [FoundPersisted(ready.persist.state, ready.persist.record)]
+        if ready.sealed is not None:
+            self.stop()
+            if not self._done:
+                self._done = True
+                self._sealed(ready.sealed)
+            return
+        if self._told != (ready.missing, ready.refused):
+            self._told = (ready.missing, ready.refused)
+            self._tell(ready.missing, ready.refused)
+        self.stop()
+        delay_s = max(0.0, (ready.deadline - now) / 1e6)
+        self._timer = self._loop.call_later(delay_s, self._step, [])
+
+
