@@ -308,6 +308,8 @@ class Keeper:
         except LinkBroken:
             self._failed(endpoint, now)
             return
+        if endpoint in self._attempts:
+            self._drop(self._attempts[endpoint], "dialled anew")
         self._attempts[endpoint] = link
         self._selector.register(link, link.wants(), link)
 
