@@ -1,9 +1,9 @@
 """Frames between members: sans-I/O encoding and an incremental decoder.
 
 A frame is a length (4 bytes, big-endian, of what follows it), a protocol version (1 byte) and the msgpack of one
-`Frame`, a closed union of tagged arrays. What is wrong with a frame is said by `BadFrame`; after one, the stream is out
-of step and its connection must be dropped. Unknown fields at the end of a known frame are ignored, so a newer member may
-add some; an unknown tag is an error (P10: never guess).
+`Frame`, a closed union of tagged arrays. What is wrong with a frame is said by `BadFrame`; after one, the stream is
+out of step and its connection must be dropped. Unknown fields at the end of a known frame are ignored, so a newer
+member may add some; an unknown tag is an error (P10: never guess).
 """
 
 from struct import Struct as Layout
@@ -51,51 +51,51 @@ class Control(Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Base of the frames that the transport keeps to itself."""
 
 
-class Introduce(Control, tag="in"):
+class Introduce(Control, frozen=True, tag="in"):
     """Dialer, first: `hello` is an encoded `Hello`, kept as bytes because the proofs are made over it."""
 
     hello: bytes
 
 
-class Welcome(Control, tag="we"):
+class Welcome(Control, frozen=True, tag="we"):
     """Acceptor's answer: its own `Hello`, and its proof over both (empty without a secret)."""
 
     hello: bytes
     proof: bytes
 
 
-class Proof(Control, tag="pf"):
+class Proof(Control, frozen=True, tag="pf"):
     """Dialer's proof over both, and the batch number that it could not say before it knew whom it speaks to (P1.3)."""
 
     told: BatchNumber
     proof: bytes
 
 
-class Taken(Control, tag="ok"):
+class Taken(Control, frozen=True, tag="ok"):
     """Acceptor: the connection stands; frames may flow."""
 
 
-class Reject(Control, tag="no"):
+class Reject(Control, frozen=True, tag="no"):
     """Either side, instead of going on: why. The connection ends."""
 
     reason: str
 
 
-class Ping(Control, tag="pi"):
+class Ping(Control, frozen=True, tag="pi"):
     """Dialer: answered at once, on the same connection. `sent_us` is the dialer's own clock, echoed."""
 
     number: int
     sent_us: int
 
 
-class Pong(Control, tag="po"):
+class Pong(Control, frozen=True, tag="po"):
     """The answer to the `Ping` of that number."""
 
     number: int
     sent_us: int
 
 
-class Closing(Control, tag="cl"):
+class Closing(Control, frozen=True, tag="cl"):
     """Dialer: a graceful stop; the end of this connection is no sign of a crash (P5.4)."""
 
 
