@@ -176,7 +176,7 @@ def load(connection: apsw.Connection, file: Path) -> Loaded:
         return Loaded(head, identity, snapshot, entries, lowest, oldest)
 
 
-def _only(connection: apsw.Connection, file: Path, query: str) -> tuple[apsw.SQLiteValue, ...]:
+def _only(connection: apsw.Connection, file: Path, query: str) -> "tuple[apsw.SQLiteValue, ...]":
     rows = connection.execute(query).fetchall()
     if len(rows) != 1:
         raise Corrupt(file, f"{len(rows)} rows instead of one for `{query}`")
@@ -230,9 +230,9 @@ def _snapshot(connection: apsw.Connection, file: Path, head: Head) -> Snapshot |
         raise Corrupt(file, f"the snapshot at index {head.record.snapshot[0]} is missing")
     index, term, configuration, feature, data, crc = rows[0]
     text = str(configuration).encode()
-    if not (isinstance(feature, int) and isinstance(data, bytes)):
+    if not (isinstance(index, int) and isinstance(term, int) and isinstance(feature, int) and isinstance(data, bytes)):
         raise Corrupt(file, "the snapshot's row is not as it was written")
-    found = Snapshot(LogIndex(int(index)), ConsensusTerm(int(term)), decode_configuration(text), feature, data)
+    found = Snapshot(LogIndex(index), ConsensusTerm(term), decode_configuration(text), feature, data)
     if snapshot_crc(found, text) != crc or (found.index, crc) != tuple(head.record.snapshot):
         raise Corrupt(file, f"the snapshot at index {index} does not match its CRC")
     return found
@@ -258,4 +258,4 @@ def _entries(connection: apsw.Connection, file: Path, head: Head) -> tuple[LogIn
     if crc != record.last_crc:
         raise Corrupt(file, f"the log's last CRC at entry {record.last} is not the head's")
     lowest = connection.execute("SELECT min(idx) FROM entries").get
-    return LogIndex(int(lowest) if lowest is not None else record.first), tuple(entries)
+    return LogIndex(lowest if isinstance(lowest, int) else record.first), tuple(entries)

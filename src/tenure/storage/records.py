@@ -42,7 +42,7 @@ class Record(Struct, frozen=True):
 
 
 class Head(Struct, frozen=True):
-    """`writes` counts every transaction, also those that are no batch (vacuum, founding); `chain` is the CRC of `record`."""
+    """`writes` counts every transaction, vacuum and founding too; `chain` is the CRC of `record`."""
 
     writes: int
     chain: int
