@@ -302,6 +302,8 @@ class Raft:
     def _finish(self) -> Ready:
         core = self._core
         if isinstance(core.role, Leader) and core.fatal is None:
+            election.outbid(core)
+        if isinstance(core.role, Leader) and core.fatal is None:
             reads.open_round(core, core.role)
             transfer.advance(core, core.role)
         if isinstance(core.role, Leader) and core.fatal is None:

@@ -217,5 +217,14 @@ def on_higher_term(core: Core, sender: MemberId, message: HigherTerm) -> None:
     if message.leader is not None:
         become_follower(core, message.term, "deposed")  # another leads there: outbidding it would depose it (L5)
     elif isinstance(core.role, Leader):
-        core.trace("term_outbid", sender=sender, term=message.term)
-        campaign(core, message.term, transfer=True, why="outbid")
+        core.role.outbid = max(core.role.outbid, message.term)
+
+
+def outbid(core: Core) -> None:
+    """P5.8, once we serve. Before our no-op is committed the other may be the rightful winner of a later term: two
+    fresh winners that outbid each other would never end (figure 7 of the paper, with its member (c)).
+    """
+    leader = core.role
+    if isinstance(leader, Leader) and leader.outbid > core.term and core.commit >= leader.noop:
+        core.trace("term_outbid", term=leader.outbid)
+        campaign(core, leader.outbid, transfer=True, why="outbid")

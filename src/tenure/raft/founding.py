@@ -209,7 +209,7 @@ class Founding:
                 if self._proposed is not None and message.lineage == self._proposed.lineage:
                     self._acks.add(message.member)
             case FoundSeal():
-                self._meet_sealed(name, message.record)
+                self._meet_sealed(name, message.record, None)
 
     def _on_hello(self, name: str, hello: FoundHello, now: Instant) -> None:
         if self._stored.state == "sealed":
@@ -217,12 +217,17 @@ class Founding:
                 self._send.append((name, self._hello()))
             return
         if hello.state == "sealed" and hello.record is not None:
-            self._meet_sealed(name, hello.record)
+            self._meet_sealed(name, hello.record, hello.member)
             return
         self._hellos[hello.name] = (hello, now)
 
-    def _meet_sealed(self, name: str, record: Record) -> None:
-        """A sealed member's record seals whoever it names by id; any other is refused (P1.2)."""
+    def _meet_sealed(self, name: str, record: Record, sealed_member: MemberId | None) -> None:
+        """A sealed member's record seals whoever it names by id; any other is refused (P1.2).
+
+        Another pending record than the sealed one may be ours when the first-listed was wiped after it had sealed. It
+        gives way only to the living word of a member that both name: that one will never acknowledge ours. A mere
+        `FoundSeal` may be old mail, from before ours was sealed elsewhere.
+        """
         if self._stored.state == "sealed" or self._writing is not None:
             return
         if not record.holds(self._member):
@@ -232,7 +237,9 @@ class Founding:
                 "Start it with --join, or replace the old one with `tenure member replace`"
             )
             return
-        if self._stored.record != record:
+        held = self._stored.record
+        outlived = held is not None and sealed_member is not None and held.holds(sealed_member)
+        if held != record and not outlived:
             self._refused = (
                 f"{name}'s record names this member, but its own disk no longer holds what it acknowledged: the disk "
                 "went back. Replace this member with `tenure member replace`"

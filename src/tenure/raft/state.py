@@ -103,6 +103,8 @@ class Leader:
     probe_due: Instant = NEVER
     stall_traced: BatchNumber = BatchNumber(0)
     uncommitted_bytes: int = 0
+    outbid: ConsensusTerm = ConsensusTerm(0)
+    """The highest term in which somebody is stuck above ours (P5.8); 0: nobody."""
 
 
 @dataclass(slots=True)

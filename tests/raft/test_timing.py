@@ -1,0 +1,80 @@
+"""Timeouts follow what was measured (P6.2): up at once, down slowly, within their bounds."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenure.base.ids import MemberId
+from tenure.base.instants import MS, SECOND, Instant
+from tenure.raft.settings import Settings
+from tenure.raft.timing import Timing, Window
+
+LEADER = MemberId("a")
+SETTINGS = Settings()
+H = SETTINGS.heartbeat_us
+
+
+def test_without_jitter_the_timeout_is_interval_plus_floor() -> None:
+    """H + 75 ms by default."""
+    timing = Timing(SETTINGS)
+    assert timing.leader_timeout(LEADER, H, Instant(0)) == H + SETTINGS.floor_us
+
+
+def test_one_long_gap_raises_the_timeout_at_once_and_it_comes_down_slowly() -> None:
+    """Twice the largest excess, until that has decayed."""
+    timing = Timing(SETTINGS)
+    timing.gap_sample(H + 100 * MS, H, Instant(0))
+    raised = timing.leader_timeout(LEADER, H, Instant(0))
+    assert raised == H + 200 * MS  # also four deviations
+    previous, now = SETTINGS.timeout_max_us, 0  # the deviation may still rise while the mean falls back
+    for _ in range(4000):
+        now += H
+        timing.gap_sample(H, H, Instant(now))
+        current = timing.leader_timeout(LEADER, H, Instant(now))
+        assert previous - current <= previous // 32 + 1
+        previous = current
+    assert previous < raised
+
+
+def test_the_timeout_never_passes_its_bound_on_a_lan() -> None:
+    """T ≤ max(250 ms, 10·srtt)."""
+    timing = Timing(SETTINGS)
+    timing.rtt_sample(LEADER, 1 * MS)
+    timing.gap_sample(10 * SECOND, H, Instant(0))
+    timing.leader_lateness = 5 * SECOND
+    assert timing.leader_timeout(LEADER, H, Instant(0)) == SETTINGS.timeout_max_us
+
+
+def test_a_wide_area_may_wait_ten_round_trips() -> None:
+    """At 100 ms RTT the bound is a second, and the floor two round trips."""
+    timing = Timing(SETTINGS)
+    for _ in range(50):
+        timing.rtt_sample(LEADER, 100 * MS)
+    assert timing.leader_timeout(LEADER, H, Instant(0)) == H + 200 * MS
+    timing.leader_lateness = 5 * SECOND
+    assert timing.leader_timeout(LEADER, H, Instant(0)) == 10 * timing.srtt(LEADER)
+
+
+def test_a_new_leader_starts_without_the_old_ones_jitter() -> None:
+    """P6.2: H + max(floor, 3·srtt)."""
+    timing = Timing(SETTINGS)
+    timing.gap_sample(H + 90 * MS, H, Instant(0))
+    assert timing.forget_leader(LEADER) == H + SETTINGS.floor_us
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=16))
+def test_a_window_tells_the_percentile(samples: list[int]) -> None:
+    """Twin: sort them all."""
+    window = Window(0.5, 7)
+    assert window.value == 7
+    for sample in samples:
+        window.add(sample)
+    assert window.value == sorted(samples)[min(len(samples) - 1, len(samples) // 2)]
+
+
+def test_the_disk_stall_bound_is_clamped() -> None:
+    """D = clamp(10 × fsync p99, 500 ms, 2 s) (P4.1)."""
+    timing = Timing(SETTINGS)
+    assert timing.disk_stall == SETTINGS.disk_stall_min_us
+    for _ in range(50):
+        timing.sync_sample(1 * SECOND)
+    assert timing.disk_stall == SETTINGS.disk_stall_max_us
