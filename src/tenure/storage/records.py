@@ -6,7 +6,7 @@ anywhere.
 """
 
 from struct import Struct as Layout
-from typing import Final, Literal
+from typing import Final
 from zlib import crc32
 
 import msgspec
@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.raft.entries import Configuration, Entry, Snapshot
+from tenure.raft.founding import Record, State
 
 format_newest: Final = 1
 head_page: Final = 3
@@ -22,7 +23,7 @@ _HEAD_FIXED: Final = len(_HEAD_MARK) + 8 + 1 + 6 + 1
 _ENTRY: Final = Layout("<QQB")
 
 
-class Record(Struct, frozen=True):
+class BatchRecord(Struct, frozen=True):
     """The state after a batch; each batch's row is one, chained to the one before by `before` (P1.3).
 
     Entries `first` to `last` are held (none: `last == first - 1`). Their CRCs are chained too: `base_crc` is the CRC in
@@ -46,22 +47,21 @@ class Head(Struct, frozen=True):
 
     writes: int
     chain: int
-    record: Record
+    record: BatchRecord
 
 
 class StoredIdentity(Struct, frozen=True):
-    """Who this directory is (P1.1), and how far its founding came (P1.2). `record` is opaque here."""
+    """Who this directory is (P1.1), and how far its founding came (P1.2). `lineage` is empty until it is sealed."""
 
     member: MemberId
     name: str
     lineage: tuple[Nonce, ...] = ()
-    founding: Literal["empty", "pending", "sealed"] = "empty"
-    record: bytes | None = None
-    configuration: Configuration = Configuration(LogIndex(0), ())
+    founding: State = "empty"
+    record: Record | None = None
     format: int = format_newest
 
 
-empty_record: Final = Record(
+empty_record: Final = BatchRecord(
     number=BatchNumber(0),
     before=0,
     term=ConsensusTerm(0),
@@ -75,7 +75,7 @@ empty_record: Final = Record(
 )
 
 _json: Final = msgspec.json.Encoder()
-_record_decoder: Final = msgspec.json.Decoder(Record)
+_record_decoder: Final = msgspec.json.Decoder(BatchRecord)
 _identity_decoder: Final = msgspec.json.Decoder(StoredIdentity)
 _configuration_decoder: Final = msgspec.json.Decoder(Configuration)
 
@@ -85,12 +85,12 @@ def entry_crc(entry: Entry, before: int) -> int:
     return crc32(entry.data, crc32(_ENTRY.pack(entry.index, entry.term, entry.kind), before))
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: BatchRecord) -> bytes:
     """The text of a batch's row; its chain value is `crc32` of just this."""
     return _json.encode(record)
 
 
-def decode_record(data: bytes) -> Record:
+def decode_record(data: bytes) -> BatchRecord:
     """The other way; raises `msgspec.MsgspecError`."""
     return _record_decoder.decode(data)
 

@@ -3,22 +3,23 @@
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 from zlib import crc32
 
 import apsw
 import msgspec
 from msgspec import Struct
 
-from tenure.base.ids import BatchNumber, LogIndex, MemberId, Nonce
+from tenure.base.ids import BatchNumber, LogIndex, MemberId
 from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Restored, Snapshot
+from tenure.raft.founding import Record, State
 from tenure.raft.ready import Batch
 from tenure.storage import database
 from tenure.storage.database import Loaded, of_apsw
 from tenure.storage.errors import Corrupt, DiskFailed, NoSpace, StorageError
 from tenure.storage.folder import Folder, Mark, naming
 from tenure.storage.records import (
-    Record,
+    BatchRecord,
     StoredIdentity,
     encode_configuration,
     encode_head,
@@ -37,7 +38,6 @@ vacuum_pages_per_tidy: Final = 256
 free_pages_kept: Final = 256
 """Free pages up to this (or a quarter of the file, if that is more) stay for the next entries."""
 
-Founding: TypeAlias = Literal["empty", "pending", "sealed"]
 _DROP_BELOW: Final = "DELETE FROM entries WHERE idx < ?"
 _PUT_SNAPSHOT: Final = (
     "INSERT OR REPLACE INTO snapshot(id, idx, term, configuration, feature, data, crc) VALUES(1, ?, ?, ?, ?, ?, ?)"
@@ -117,7 +117,8 @@ class Store:
         """What was found at open. Once, before the first write: the entries are not kept here."""
         loaded, self._loaded = self._loaded, None
         assert loaded is not None, "restored() once, and before the first write"
-        configuration, snapshot = loaded.identity.configuration, loaded.snapshot
+        founded, snapshot = loaded.identity.record, loaded.snapshot
+        configuration = founded.configuration if founded is not None else Configuration(LogIndex(0), ())
         if snapshot is not None:
             configuration = snapshot.configuration
         for entry in loaded.entries:
@@ -148,7 +149,7 @@ class Store:
             record = self._cut(record, batch.compact_to, batch.truncate_from)
             first, last, last_crc = self._put_entries(record, batch.entries)
             hard_state = batch.hard_state
-            record = Record(
+            record = BatchRecord(
                 number=batch.number,
                 before=self._chain,
                 term=hard_state.term if hard_state is not None else record.term,
@@ -172,21 +173,10 @@ class Store:
         if batch.snapshot is not None:
             self._vacuum_due = True
 
-    def set_founding(
-        self,
-        founding: Founding,
-        record: bytes | None,
-        lineage: tuple[Nonce, ...] = (),
-        configuration: Configuration | None = None,
-    ) -> None:
-        """Durable on return (P1.2). `record` is opaque here; `configuration` is what the log starts from."""
-        identity = msgspec.structs.replace(
-            self._identity,
-            founding=founding,
-            record=record,
-            lineage=lineage,
-            configuration=configuration if configuration is not None else self._identity.configuration,
-        )
+    def set_founding(self, state: State, record: Record | None) -> None:
+        """Durable on return (P1.2). Sealing begins the lineage with the record's nonce (P1.1)."""
+        lineage = (record.lineage,) if state == "sealed" and record is not None else ()
+        identity = msgspec.structs.replace(self._identity, founding=state, record=record, lineage=lineage)
         text = encode_identity(identity)
         self._begin()
         try:
@@ -198,7 +188,7 @@ class Store:
         if self._loaded is not None:
             self._loaded = msgspec.structs.replace(self._loaded, identity=identity)
 
-    def _put_snapshot(self, record: Record, snapshot: Snapshot | None, install: bool) -> Record:
+    def _put_snapshot(self, record: BatchRecord, snapshot: Snapshot | None, install: bool) -> BatchRecord:
         if snapshot is None:
             assert not install
             return record
@@ -218,7 +208,7 @@ class Store:
             last_crc=0,
         )
 
-    def _cut(self, record: Record, below: LogIndex | None, start: LogIndex | None) -> Record:
+    def _cut(self, record: BatchRecord, below: LogIndex | None, start: LogIndex | None) -> BatchRecord:
         """Compaction moves `first` (the rows go later, in `tidy`); truncation deletes at once."""
         if below is not None and below > record.first:
             assert below <= record.last + 1, f"compaction to {below} behind the last entry {record.last}"
@@ -231,7 +221,7 @@ class Store:
             record = msgspec.structs.replace(record, last=LogIndex(start - 1), last_crc=crc)
         return record
 
-    def _crc_of(self, record: Record, index: LogIndex) -> int:
+    def _crc_of(self, record: BatchRecord, index: LogIndex) -> int:
         """CRC of the entry at `index`, from `first - 1` to `last`."""
         if index == record.last:
             return record.last_crc
@@ -242,7 +232,7 @@ class Store:
             raise Corrupt(self._folder.database, f"entry {index} is missing")
         return crc
 
-    def _put_entries(self, record: Record, entries: tuple[Entry, ...]) -> tuple[LogIndex, LogIndex, int]:
+    def _put_entries(self, record: BatchRecord, entries: tuple[Entry, ...]) -> tuple[LogIndex, LogIndex, int]:
         """Few statements, because each takes and gives back the interpreter's lock (P6.4)."""
         first, last, crc = record.first, record.last, record.last_crc
         if not entries:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from tenure.base.errors import TenureError
 from tenure.base.ids import BatchNumber, Boot, MemberId, Nonce
 from tenure.leadership.engine import AnyRequest, AnyResult, Origin
+from tenure.raft.founding import FoundingMessage, State
 from tenure.raft.messages import Envelope, Message
 
 protocol_version: Final = 1
@@ -38,7 +39,7 @@ class Hello(Struct, frozen=True, array_like=True):
     name: str
     boot: Boot
     lineage: tuple[Nonce, ...] = ()
-    founding: Literal["empty", "pending", "sealed"] = "empty"
+    founding: State = "empty"
     cluster: tuple[str, ...] = ()
     api: str = ""
     peer: str = ""
@@ -117,8 +118,8 @@ class CallReply(Struct, frozen=True, array_like=True, tag="cr"):
     result: AnyResult
 
 
-PeerFrame = Envelope | Call | CallReply
-"""What a transport hands up. Founding messages join here."""
+PeerFrame = Envelope | Call | CallReply | FoundingMessage
+"""What a transport hands up."""
 ControlFrame = Introduce | Welcome | Proof | Taken | Reject | Ping | Pong | Closing
 Frame = PeerFrame | ControlFrame
 
