@@ -4,11 +4,12 @@ A body is only decoded here: types, unknown fields, integer ranges. What people 
 `check`, once for every request, whichever way it came: REST or stream. Answers are `leadership.engine`'s own types.
 """
 
-from typing import Annotated, Final, NoReturn, assert_never
+from typing import Annotated, Final, assert_never
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from tenure.base import tokens
 from tenure.base.errors import Invalid
 from tenure.base.ids import counter, counter_max, election_name, kv_key, node_id, session_id
 from tenure.leadership.engine import (
@@ -157,7 +158,7 @@ class OpenClientBody(Body, frozen=True):
 
 
 class Problem(Struct, frozen=True, omit_defaults=True, tag="about:blank"):
-    """Problem JSON (RFC 9457; its `type` is the tag) with a stable `code`, and the `field` at fault where there is one."""
+    """Problem JSON (RFC 9457; its `type` is the tag): a stable `code`, and the `field` at fault where there is one."""
 
     title: str
     status: int
@@ -215,17 +216,10 @@ def kv_value_body(value: KvValue) -> KvValueBody:
     return KvValueBody(value.key, Raw(value.value), value.revision, value.election, value.term)
 
 
-def parse_token(token: str, field: str = "token") -> Validate:
-    """Take an unsigned token `t1.<election>.<term>.<owner>` apart; the question that it is."""
-    parts = token.split(".")
-    if len(parts) != 4 or parts[0] != "t1":
-        raise Invalid(field, "must look like t1.<election>.<term>.<owner>")
-    _, election, term, owner = parts
-    if not (term.isascii() and term.isdigit() and len(term) <= 16 and int(term) <= counter_max):
-        raise Invalid(field, f"its term must be an integer below 2^53, got {term[:40]!r}")
-    if len(owner) != 32 or not all(digit in "0123456789abcdef" for digit in owner):
-        raise Invalid(field, "its owner must be 32 hex digits")
-    return Validate(election_name(election, field), int(term), owner)
+def parse_token(text: str, field: str = "token") -> Validate:
+    """The question that a fencing token asks."""
+    token = tokens.parse(text, field)
+    return Validate(token.election, token.term, token.owner)
 
 
 def validation_of(body: ValidateBody) -> Validate:
@@ -347,8 +341,8 @@ def check(request: AnyRequest) -> None:  # noqa: C901 - one arm per request
 _PATH_AT: Final = " - at `$"
 
 
-def raise_invalid(error: msgspec.ValidationError) -> NoReturn:
-    """msgspec's words as `Invalid`: the path of the field at fault, and what is wrong with it."""
+def invalid_of(error: msgspec.ValidationError) -> Invalid:
+    """What msgspec said as `Invalid`: the path of the field at fault, and what is wrong with it."""
     text = str(error)
     what, _, path = text.partition(_PATH_AT)
     field = path.rstrip("`").lstrip(".")
@@ -357,4 +351,9 @@ def raise_invalid(error: msgspec.ValidationError) -> NoReturn:
         if found:
             name = rest.partition("`")[0]
             field = f"{field}.{name}" if field else name
-    raise Invalid(field, what) from None
+    return Invalid(field, what)
+
+
+def counter_range(value: int | None) -> bool:
+    """Whether an optional counter lies in its range."""
+    return value is None or 0 <= value <= counter_max

@@ -1,0 +1,47 @@
+"""What every way into the API shares: the engine, the limits, who may ask, and the count of what is in flight."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tenure.api.hub import Hub
+from tenure.api.info import ServerInfo
+from tenure.api.limits import Limits
+from tenure.api.taking import Access
+from tenure.api.telemetry import Telemetry
+from tenure.leadership.engine import Engine, Submitter
+
+
+class Served(Engine, Submitter, Protocol):
+    """An engine with a hot path."""
+
+
+class Guest(Protocol):
+    """A connection that the sweep looks at."""
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle or unfinished for too long; ping what may be dead."""
+        ...
+
+
+@dataclass(slots=True)
+class Door:
+    """One per server."""
+
+    engine: Served
+    info: ServerInfo
+    limits: Limits
+    telemetry: Telemetry
+    access: Access
+    hub: Hub
+    guests: set[Guest] = field(default_factory=set)
+    streams: int = 0
+    watchers: int = 0
+    in_flight: int = 0
+    """Requests that the engine was asked and hasn't answered; never more than `limits.requests_in_flight_max`."""
+    closing: bool = False
+    """The server goes: broken streams are our own doing now and no engine hears `Disconnected` (P3.8)."""
+
+    @property
+    def is_full(self) -> bool:
+        """No more requests until some are answered."""
+        return self.in_flight >= self.limits.requests_in_flight_max
