@@ -61,8 +61,11 @@ def entry(item: Entry | Snapshot) -> str:
 
 
 def entries(items: Iterable[Entry]) -> str:
-    """Several entries in brackets."""
-    return "[" + ", ".join(entry(item) for item in items) + "]"
+    """Several entries in brackets; of many only the first and the last few."""
+    shown = [entry(item) for item in items]
+    if len(shown) > 12:
+        shown = [*shown[:3], f"… {len(shown) - 6} more …", *shown[-3:]]
+    return "[" + ", ".join(shown) + "]"
 
 
 def verdict(granted: bool, reason: str) -> str:
@@ -120,13 +123,13 @@ def _sign(
         case DurableProbe():
             return f"DurableProbe t{content.term} #{content.number}"
         case DurableProbeReply():
-            return f"DurableProbeReply t{content.term} #{content.number} match {content.match}"
+            return f"DurableProbeReply t{content.term} #{content.number}"
         case TimeoutNow():
             return f"TimeoutNow t{content.term}"
         case Found():
             return f"Found t{content.term} {name_of(content.leader)} epoch {content.epoch}"
         case HigherTerm():
-            return f"HigherTerm t{content.term}"
+            return f"HigherTerm t{content.term} leader {name_of(content.leader)}"
 
 
 def envelope(sent: Envelope) -> str:

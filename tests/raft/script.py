@@ -10,9 +10,12 @@ A block ends with an empty line. `make golden` rewrites what stands below each `
 such a rewrite is an `expect`, which fails whatever the output. Prefix a command with `quietly` to leave its output out.
 
     cluster N [setting=value …]          N fresh voters, all linked, time stands still
-    elect A                              let time pass for A alone until it leads and serves
+    members N [setting=value …]          the same, but none of them runs yet
+    preset A TERM… [term=T] [vote=B]     what A's disk holds: an entry of each of these terms
+    elect A · win A                      let time pass for A alone until it leads and serves; until it leads
+    stand A                              let time pass for A alone until it asks for votes; deliver nothing
     advance D [A …] · run D [A …]        clocks go on, of all or of these; `run` delivers at once whatever follows
-    settle · deliver [FILTER …]          deliver all until nothing moves; or only what passes the filter
+    settle · deliver [first] [FILTER …]  deliver all until nothing moves; or only what passes the filter now
     drop · hold · copy FILTER …          take away; keep back until `free`; keep a copy until `replay`
     FILTER: A>B, A>*, *>B, or a type     all must fit
     propose A TEXT [expected=T]          · read A · transfer A [B] · snapshot A
@@ -34,7 +37,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tenure.base.ids import LogIndex
+from tenure.base.ids import ConsensusTerm, LogIndex
+from tenure.raft.core import Raft
+from tenure.raft.entries import COMMAND, Entry, HardState
 from tenure.raft.events import Lateness, ReadIndex, RttSample, Transfer
 from tenure.raft.messages import Envelope
 from tenure.raft.settings import Settings
@@ -138,10 +143,26 @@ class Script:
 
     # --- building and time ------------------------------------------------------------------------------------------
 
-    def do_cluster(self, size: str, *words: str) -> None:
-        """Fresh voters, all linked."""
+    def do_members(self, size: str, *words: str) -> None:
+        """Voters that don't run yet."""
         changes = {name: int(value) for name, value in (word.split("=") for word in words)}
         self.stage = Stage(int(size), msgspec.structs.replace(Settings(), **changes))
+
+    def do_preset(self, name: str, *words: str) -> None:
+        """What a disk holds: one entry of each term, `term=` and `vote=` if they aren't the last entry's and nobody."""
+        options = dict(word.split("=") for word in words if "=" in word)
+        terms = [int(word) for word in words if "=" not in word]
+        disk = self.stage.actors[name].disk
+        disk.entries = [
+            Entry(LogIndex(place + 1), ConsensusTerm(term), COMMAND, f"{place + 1}@{term}".encode())
+            for place, term in enumerate(terms)
+        ]
+        vote = names.member_id(options["vote"]) if "vote" in options else None
+        disk.hard_state = HardState(ConsensusTerm(int(options.get("term", terms[-1] if terms else 0))), vote)
+
+    def do_cluster(self, size: str, *words: str) -> None:
+        """Fresh voters, all linked."""
+        self.do_members(size, *words)
         for name in self.stage.actors:
             self.stage.start(name)
         members = list(self.stage.actors)
@@ -153,10 +174,27 @@ class Script:
 
     def do_elect(self, name: str) -> None:
         """Time passes for one member alone until it leads and serves."""
+        self.pass_time(name, lambda raft: raft.is_serving)
+
+    def do_win(self, name: str) -> None:
+        """Time passes for one member alone until it leads."""
+        self.pass_time(name, lambda raft: raft.role == "leader")
+
+    def do_stand(self, name: str) -> None:
+        """Time passes for one member alone until it asks for votes or pre-votes; nothing is delivered."""
+        actor = self.stage.actors[name]
+        for _ in range(20):
+            if self.stage.raft(name).role in {"candidate", "pre_candidate"}:
+                return
+            self.stage.advance([actor], max(0, actor.deadline - actor.now), settle=False)
+        raise AssertionError(f"{name} does not stand")
+
+    def pass_time(self, name: str, done: Callable[[Raft], bool]) -> None:
+        """Go from deadline to deadline of one member; all is delivered at once."""
         actor = self.stage.actors[name]
         for _ in range(200):
             self.stage.settle()
-            if self.stage.raft(name).is_serving:
+            if done(self.stage.raft(name)):
                 return
             self.stage.advance([actor], max(0, actor.deadline - actor.now), settle=True)
         raise AssertionError(f"{name} was not elected")
@@ -186,9 +224,12 @@ class Script:
 
     def do_deliver(self, *words: str) -> None:
         """Deliver what is in the queue now and fits, not what follows from it."""
-        fits = passes(list(words))
+        first = words[:1] == ("first",)
+        fits = passes(list(words[first:]))
         chosen = [item for item in self.stage.queue if isinstance(item, Envelope) and fits(item)]
         assert chosen, "nothing to deliver"
+        if first:
+            del chosen[1:]
         for item in chosen:
             self.stage.queue.remove(item)
             self.stage.take(item)
