@@ -176,7 +176,7 @@ class Cluster:
                 return
             due = min((site.deadline for site in self.sites if site.replica is not None), default=NEVER)
             if due > end:
-                self.now = end
+                self.now = max(self.now, end)
                 return
             self.now = Instant(max(due, self.now + 1))
             for site in self.sites:

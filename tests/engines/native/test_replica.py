@@ -1,0 +1,313 @@
+"""Three replicas, wired by hand: what happens to requests around elections, snapshots and lost members."""
+
+from tenure.base.ids import ElectionName, NodeId, SessionId
+from tenure.engines.native.inputs import ReplicaSettings
+from tenure.leadership.engine import (
+    Campaign,
+    Campaigning,
+    ClientOpened,
+    Kept,
+    Keepalive,
+    KvGet,
+    KvPut,
+    KvValue,
+    KvWritten,
+    OpenClient,
+    OpenSession,
+    ReadElection,
+    Refused,
+    Release,
+    Released,
+    Sequenced,
+    SessionOpened,
+    Status,
+    StatusReport,
+    Stepdown,
+    Stepped,
+)
+from tests.engines.native.cluster import Cluster, Site
+
+ORDERS = ElectionName("orders")
+
+
+def elected(size: int = 3, limits: ReplicaSettings | None = None) -> Cluster:
+    cluster = Cluster(size, limits)
+    cluster.run(1_000)
+    return cluster
+
+
+def open_session(cluster: Cluster, site: Site, node: str, ttl_ms: int = 500) -> SessionId:
+    opened = cluster.answer(site, OpenSession(NodeId(node), ttl_ms, f"{len(node):016x}"))
+    assert isinstance(opened, SessionOpened), opened
+    return opened.session
+
+
+def keep(cluster: Cluster, site: Site, session: SessionId, number: int) -> Kept:
+    kept = cluster.answer(site, Keepalive(session, number))
+    assert isinstance(kept, Kept), kept
+    assert kept.number == number
+    return kept
+
+
+def hold(cluster: Cluster, site: Site, session: SessionId) -> int:
+    """Campaign and keep alive until the office is held; its term."""
+    assert isinstance(cluster.answer(site, Campaign(session, ORDERS)), Campaigning)
+    for number in range(1, 50):
+        cluster.run(20)
+        kept = keep(cluster, site, session, number)
+        if kept.leases:
+            return kept.leases[0].term
+    raise AssertionError("never granted")
+
+
+def test_a_single_member_elects_itself_and_serves() -> None:
+    cluster = elected(1)
+    only = cluster.sites[0]
+    assert isinstance(cluster.answer(only, KvPut("a", b"1")), KvWritten)
+    value = cluster.answer(only, KvGet("a"))
+    assert isinstance(value, KvValue)
+    assert value.value == b"1"
+
+
+def test_a_put_is_answered_by_the_leader_and_by_any_other_member() -> None:
+    cluster = elected()
+    for number, site in enumerate(cluster.sites):
+        written = cluster.answer(site, KvPut("a", b"%d" % number))
+        assert isinstance(written, KvWritten)
+        for other in cluster.sites:
+            value = cluster.answer(other, KvGet("a"))
+            assert isinstance(value, KvValue)
+            assert (value.value, value.revision) == (b"%d" % number, written.revision)
+
+
+def test_all_members_come_to_the_same_state() -> None:
+    cluster = elected()
+    for number in range(20):
+        cluster.answer(cluster.sites[number % 3], KvPut(f"k{number}", b"x"))
+    cluster.run(100)
+    assert len({site.alive.machine.hash() for site in cluster.sites}) == 1
+
+
+def test_puts_forwarded_while_the_leader_dies_are_answered_by_the_next_one() -> None:
+    cluster = elected()
+    leader, follower = cluster.leader, cluster.followers()[0]
+    cluster.answer(follower, KvPut("warm", b"1"))
+    tokens = [cluster.ask(follower, KvPut(f"k{number}", b"x")) for number in range(300)]
+    cluster.run(0, until=lambda: bool(leader.inbox))
+    cluster.kill(leader)
+    cluster.run(3_000, until=lambda: all(token in follower.answers for token in tokens))
+    assert {type(follower.answers[token]) for token in tokens} == {KvWritten}
+
+
+def test_a_request_repeated_across_a_dead_leader_has_one_effect() -> None:
+    cluster = elected()
+    follower = cluster.followers()[0]
+    opened = cluster.answer(follower, OpenClient("00000000000000c1"))
+    assert isinstance(opened, ClientOpened)
+    origin = Sequenced(opened.client, 1, 1)
+    first = cluster.answer(cluster.leader, KvPut("a", b"1"), origin)
+    cluster.kill(cluster.leader)
+    cluster.run(1_000)
+    second = cluster.answer(cluster.leader, KvPut("a", b"1"), origin)
+    assert first == second
+
+
+def test_without_a_majority_a_put_ends_with_no_quorum_and_later_ones_work_again() -> None:
+    cluster = elected()
+    leader, others = cluster.leader, cluster.followers()
+    for other in others:
+        cluster.kill(other)
+    refused = cluster.answer(leader, KvPut("a", b"1"))
+    assert isinstance(refused, Refused)
+    assert refused.code == "no_quorum"
+    assert refused.retry_after_ms is not None
+    for other in others:
+        cluster.restart(other)
+    cluster.run(1_000)
+    assert isinstance(cluster.answer(leader, KvPut("a", b"2")), KvWritten)
+
+
+def test_without_a_majority_status_says_so_with_what_is_known() -> None:
+    cluster = elected()
+    leader = cluster.leader
+    for other in cluster.followers():
+        cluster.kill(other)
+    cluster.run(2_000)
+    report = cluster.answer(leader, Status())
+    assert isinstance(report, StatusReport)
+    assert not report.quorum
+    assert set(report.members) == {"m1", "m2", "m3"}
+
+
+def test_status_names_the_leader_and_how_far_the_others_are() -> None:
+    cluster = elected()
+    cluster.answer(cluster.leader, KvPut("a", b"1"))
+    cluster.run(100)
+    for site in cluster.sites:
+        report = cluster.answer(site, Status())
+        assert isinstance(report, StatusReport)
+        assert report.member == site.name
+        assert report.quorum
+        assert report.consensus.leader == cluster.leader.name
+        assert {view.lag for view in report.members.values()} == {0}
+        assert [view.role for view in report.members.values()].count("leader") == 1
+
+
+def test_keepalives_through_a_follower_confirm_the_lease() -> None:
+    cluster = elected()
+    follower = cluster.followers()[0]
+    session = open_session(cluster, follower, "a")
+    assert hold(cluster, follower, session) > 0
+
+
+def test_the_holder_keeps_its_lease_when_the_consensus_leader_dies() -> None:
+    cluster = elected()
+    follower = cluster.followers()[0]
+    session = open_session(cluster, follower, "a")
+    term = hold(cluster, follower, session)
+    cluster.kill(cluster.leader)
+    for number in range(100, 120):
+        kept = keep(cluster, follower, session, number)
+        assert [lease.term for lease in kept.leases] == [term]
+        cluster.run(100)
+
+
+def test_a_silent_session_expires_and_the_next_candidate_is_granted_a_higher_term() -> None:
+    cluster = elected()
+    site = cluster.leader
+    first, second = open_session(cluster, site, "a"), open_session(cluster, site, "bb")
+    term = hold(cluster, site, first)
+    assert isinstance(cluster.answer(site, Campaign(second, ORDERS)), Campaigning)
+    for number in range(1, 60):
+        kept = keep(cluster, site, second, number)
+        if kept.leases:
+            assert kept.leases[0].term > term
+            return
+        cluster.run(50)
+    raise AssertionError("the second was never granted")
+
+
+def test_a_stepdown_waits_at_the_member_that_was_asked_until_the_successor_is_granted() -> None:
+    cluster = elected()
+    asked, site = cluster.followers()[0], cluster.leader
+    first, second = open_session(cluster, site, "a"), open_session(cluster, site, "bb")
+    term = hold(cluster, site, first)
+    cluster.answer(site, Campaign(second, ORDERS))
+    keep(cluster, site, second, 1)
+    token = cluster.ask(asked, Stepdown(ORDERS))
+    cluster.run(50)
+    assert token not in asked.answers
+    kept = keep(cluster, site, first, 1_000)
+    assert [demand.term for demand in kept.demands] == [term]
+    released = cluster.answer(site, Release(first, ORDERS, kept.demands[0].term))
+    assert isinstance(released, Released)
+    cluster.run(200, until=lambda: token in asked.answers)
+    done = asked.answers[token]
+    assert isinstance(done, Stepped)
+    assert (done.state, done.to) == ("done", "bb")
+
+
+def test_a_stepdown_without_time_to_wait_is_under_way() -> None:
+    cluster = elected()
+    site = cluster.leader
+    first, second = open_session(cluster, site, "a"), open_session(cluster, site, "bb")
+    hold(cluster, site, first)
+    cluster.answer(site, Campaign(second, ORDERS))
+    keep(cluster, site, second, 1)
+    begun = cluster.answer(site, Stepdown(ORDERS, wait_ms=0))
+    assert isinstance(begun, Stepped)
+    assert begun.state == "under_way"
+
+
+def test_a_consensus_stepdown_asked_anywhere_moves_the_leader_once() -> None:
+    cluster = elected()
+    for asked in (cluster.leader, cluster.followers()[0]):
+        before, term = cluster.leader.name, cluster.leader.alive.raft.term
+        done = cluster.answer(asked, Stepdown())
+        cluster.run(500)
+        assert isinstance(done, Stepped), done
+        assert (done.from_, done.to) == (before, cluster.leader.name)
+        assert cluster.leader.name != before
+        assert cluster.leader.alive.raft.term == term + 1
+
+
+def test_a_named_consensus_successor_takes_over_and_an_unknown_one_is_refused() -> None:
+    cluster = elected()
+    target = cluster.followers()[1]
+    done = cluster.answer(cluster.leader, Stepdown(successor=target.name))
+    assert isinstance(done, Stepped)
+    cluster.run(500)
+    assert cluster.leader is target
+    refused = cluster.answer(target, Stepdown(successor="nobody"))
+    assert isinstance(refused, Refused)
+    assert refused.code == "unknown_member"
+
+
+def test_snapshots_are_taken_and_a_member_restarts_from_its_own() -> None:
+    cluster = elected(limits=ReplicaSettings(snapshot_entries=20))
+    for number in range(90):
+        cluster.answer(cluster.leader, KvPut(f"k{number}", b"x"))
+    cluster.run(200)
+    site = cluster.followers()[0]
+    assert site.disk.snapshot is not None
+    cluster.kill(site)
+    cluster.restart(site)
+    cluster.run(500)
+    assert site.alive.machine.hash() == cluster.leader.alive.machine.hash()
+
+
+def test_a_member_that_was_away_too_long_is_brought_up_by_a_snapshot() -> None:
+    cluster = elected(limits=ReplicaSettings(snapshot_entries=20))
+    site = cluster.followers()[0]
+    cluster.kill(site)
+    for number in range(90):
+        cluster.answer(cluster.leader, KvPut(f"k{number}", b"x"))
+    cluster.restart(site)
+    cluster.run(1_000)
+    assert any(effects.replaced for effects in site.effects)
+    assert site.alive.machine.hash() == cluster.leader.alive.machine.hash()
+
+
+def test_an_unknown_command_stops_the_member_with_a_clear_error() -> None:
+    cluster = elected(1)
+    only = cluster.sites[0]
+    from tenure.raft.events import Propose
+
+    only.inbox.append(Propose(12345, b"\x95\x63\x00\xa0\xc0\xc0"))
+    cluster.run(100)
+    fatal = next(effects.fatal for effects in only.effects if effects.fatal is not None)
+    assert fatal.reason == "unknown_feature"
+    assert isinstance(cluster.answer(only, KvPut("a", b"1")), Refused)
+
+
+def test_watchers_see_every_transition_once_and_in_order() -> None:
+    cluster = elected()
+    for number in range(10):
+        cluster.answer(cluster.sites[number % 3], KvPut(f"k{number}", b"x"))
+    cluster.run(100)
+    for site in cluster.sites:
+        numbers = [transition.number for transition in site.transitions]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) == 10
+
+
+def test_a_stale_read_is_answered_at_once_from_the_member_asked() -> None:
+    cluster = elected()
+    cluster.answer(cluster.leader, KvPut("a", b"1"))
+    cluster.run(100)
+    alone = cluster.followers()[0]
+    for site in cluster.sites:
+        if site is not alone:
+            cluster.kill(site)
+    value = cluster.answer(alone, KvGet("a", stale=True), within_ms=1)
+    assert isinstance(value, KvValue)
+
+
+def test_election_view_through_a_follower_names_the_holder() -> None:
+    cluster = elected()
+    follower = cluster.followers()[0]
+    session = open_session(cluster, follower, "a")
+    term = hold(cluster, follower, session)
+    view = cluster.answer(follower, ReadElection(ORDERS))
+    assert not isinstance(view, Refused)
+    assert (view.node_id, view.term) == ("a", term)  # type: ignore[union-attr]
