@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tenure.client.http import Client
-    from tenure.client.observer import Observer, Sighting, observe
-
     from tenure.client.lease import Leadership, Lease, lead
+    from tenure.client.observer import Observer, Sighting, observe
     from tenure.client.signals import Signal
     from tenure.client.thread import Keeper
 

@@ -45,7 +45,7 @@ suspicion_us_max: Final = 250 * MS
 """Silence of an endpoint after which another is dialled, for long TTLs; a quarter of the TTL for short ones."""
 patience_doublings_max: Final = 4
 retry_us_default: Final = 100 * MS
-retry_us_max: Final = 2 * SECOND
+retry_us_max: Final = SECOND // 2
 rejected_retry_us: Final = 5 * SECOND
 _NEEDS_TIME: Final[frozenset[Code]] = frozenset({"no_quorum", "founding", "too_many", "node_in_use", "outcome_unknown"})
 
@@ -56,7 +56,6 @@ class Settings:
 
     node: NodeId
     ttl_ms: int
-    process: str
     meta: dict[str, str] = field(default_factory=dict)
     guard_us: Micros | None = None
 
@@ -114,6 +113,7 @@ class KeeperCore:
 
     def __init__(self, settings: Settings, rng: Rng) -> None:
         self.settings = settings
+        self._rng = rng
         self.endpoint: str | None = None
         """Of the open stream."""
         self.state: Opening | Live | Closing | Finished = Opening()
@@ -255,7 +255,7 @@ class KeeperCore:
                 # Believed at once: a demand can only make us give something up.
                 self.offices.demanded(Demand(election, term, successor, grace_ms), now)
                 live.keep_at = now
-            case messages.GrantedHint() | messages.EndedHint():
+            case messages.GrantedHint() | messages.EndedHint() | messages.GoneHint():
                 live.keep_at = now  # P3.1: the push says nothing that counts; the acknowledgement will
             case _:
                 pass
@@ -351,7 +351,9 @@ class KeeperCore:
     def _open(self) -> None:
         settings = self.settings
         self.state = Opening()
-        self._requests.ask(OpenSession(settings.node, settings.ttl_ms, settings.process, settings.meta))
+        # A nonce for each opening: under the old one we could be handed the old session again, whose numbers were used.
+        process = f"{self._rng.u64():016x}"
+        self._requests.ask(OpenSession(settings.node, settings.ttl_ms, process, settings.meta))
 
     def _session_opened(self, session: SessionId, now: Instant) -> None:
         self._told_waiting = None

@@ -56,6 +56,12 @@ class EndedHint(Struct, frozen=True, tag="ended"):
     session: SessionId
 
 
+class GoneHint(Struct, frozen=True, tag="session_gone"):
+    """Pushed: the session itself is over."""
+
+    session: SessionId
+
+
 class Members(Struct, frozen=True, tag="status"):
     """Of a status report only what helps to find other members."""
 
@@ -79,6 +85,7 @@ Message = (
     | GrantedHint
     | StepdownHint
     | EndedHint
+    | GoneHint
     | Members
     | SessionOpened
     | SessionClosed
@@ -120,6 +127,7 @@ _decoders: Final[dict[str, msgspec.json.Decoder[Message]]] = {
     "granted": msgspec.json.Decoder(GrantedHint),
     "stepdown": msgspec.json.Decoder(StepdownHint),
     "ended": msgspec.json.Decoder(EndedHint),
+    "session_gone": msgspec.json.Decoder(GoneHint),
     "status": msgspec.json.Decoder(Members),
     "session_opened": msgspec.json.Decoder(SessionOpened),
     "session_closed": msgspec.json.Decoder(SessionClosed),

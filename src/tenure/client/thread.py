@@ -74,7 +74,7 @@ class Keeper:
         self._reader = reader
         rng = rng or fresh_rng()
         guard_us = None if guard_ms is None else Micros(guard_ms * MS)
-        settings = Settings(self.node, ttl_ms, f"{rng.u64():016x}", dict(meta or {}), guard_us)
+        settings = Settings(self.node, ttl_ms, dict(meta or {}), guard_us)
         self._core = KeeperCore(settings, rng)
         self._lock = threading.Lock()
         """Guards the core; held for microseconds, never over I/O."""
