@@ -14,15 +14,15 @@ setup:
 	@tools/setup.sh
 
 demo: setup ## a real 3-member cluster and workers whose leader is killed, here, in under a minute
-	@$(PY) -m tenure demo
+	@.venv/bin/tenure demo
 
 test: ## everything that CI runs: style, types, layers, and all tests with real processes
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	@TENURE_SIM_SECONDS=$${TENURE_SIM_SECONDS:-180} $(PY) -m pytest -q
+	@TENURE_TEST_SIM_SECONDS=$${TENURE_TEST_SIM_SECONDS:-180} $(PY) -m pytest -q
 
 verify: setup lint ## read-only gate in under 2 minutes: style, types, layers, unit and golden tests, a short simulation
-	@TENURE_SIM_SECONDS=$${TENURE_SIM_SECONDS:-30} $(PY) -m pytest -q -m "not e2e and not integration"
+	@TENURE_TEST_SIM_SECONDS=$${TENURE_TEST_SIM_SECONDS:-30} $(PY) -m pytest -q -m "not e2e and not integration"
 
 lint: setup
 	@.venv/bin/ruff format --check --quiet .
@@ -50,7 +50,7 @@ bench: ## Tenure and etcd side by side, ROUNDS=10 interleaved rounds
 
 lab: ## faults on real processes, for longer than in CI (ROUNDS=…)
 	@tools/setup.sh test
-	@TENURE_LAB_ROUNDS=$(ROUNDS) $(PY) -m pytest -q -m e2e tests/e2e
+	@TENURE_TEST_ROUNDS=$(ROUNDS) $(PY) -m pytest -q -m e2e tests/e2e
 
 docs: setup ## check the links and the size limits of the documents
 	@$(PY) tools/check_docs.py
