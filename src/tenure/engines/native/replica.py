@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tenure.base.chance import Rng
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
-from tenure.base.instants import Instant, WallMs
+from tenure.base.instants import NEVER, Instant, WallMs
 from tenure.engines.native.desk import Desk
 from tenure.engines.native.inputs import (
     Asked,
@@ -209,6 +209,7 @@ class Replica:
         """The member stops taking part; every request ends."""
         turn = self.turn
         turn.stopped = True
+        self._core_deadline = NEVER
         turn.leading = turn.serving = False
         self.steward = None
         turn.out.fatal = fatal
