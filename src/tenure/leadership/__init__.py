@@ -10,18 +10,19 @@ take it away.
     commands    what stands in the log: tagged, versioned, and how requests become it
     checks      the shape of a request, checked once where it enters
     state       the replicated records                       limits   every bound, with its unit
-    tokens      terms, stamps and owners (P2)                snapshots  all of it as bytes and back
+    terms       stamps, owners, fencing tokens (P2)          snapshots  all of it as bytes and back
     machine     apply: one command, one result, some transitions; it hands on to
                 sessions, elections, holdings, decisions, kv, idempotency
     views       what reads answer
-    steward     leases and deadlines (`slots`), eligibility (`choosing`), what only it can say in views (`hints`)
+    steward     sessions and deadlines (`slots`), elections (`offices`, `choosing`), old answers (`evictions`),
+                what only it can say in views (`hints`)
     waiting     when a begun stepdown is done, and what to answer
     holder      validity of a lease, as its holder may believe it
     engine      the seam: requests, results, the `Engine` protocol
 
 Invariants. One node holds an election at a time; every grant's term is above every earlier one's in the whole cluster
-(P2.1). A decision names exactly the holding or vacancy that it was made for, and the consensus term in which it was made
-(P3.4, P3.5); anything else does nothing. No clock enters `apply`: times in the history are those of the commands (P10).
+(P2.1). A decision names exactly the holding or vacancy that it was made for, and the consensus term in which it was
+made (P3.4, P3.5); anything else does nothing. No clock enters `apply`: times in the history are the commands' (P10).
 
 Left out: consensus itself (`raft`), durability, transport, and any engine's way of asking for time.
 """

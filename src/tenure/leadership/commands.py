@@ -1,10 +1,10 @@
 """What stands in the replicated log: tagged, versioned msgpack (P10), one type per command.
 
 Two kinds. *Requests* come from somebody, perhaps with an `Origin` that makes them safe to repeat (P9). *Decisions* come
-from the steward; each names exactly what it was decided about, and in `decided` the consensus term in which (P3.4, P3.5).
+from the steward; each names exactly what it was decided about (P3.4), and in `decided` the consensus term in which (P3.5).
 
-Positions in these arrays are a format on disks: fields are added at the end, with a default; a change of meaning takes a
-new tag. `version` is raised with the cluster's feature version, never before every member speaks it.
+Positions in these arrays are a format on disks: fields are added at the end, with a default; a change of meaning takes
+a new tag. `version` is raised with the cluster's feature version, never before every member speaks it.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ class Body(Struct, frozen=True, array_like=True, tag=True, gc=False):
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-class OpenSession(Body, tag="so"):
+class OpenSession(Body, frozen=True, tag="so"):
     """See `engine.OpenSession`."""
 
     node: NodeId
@@ -40,13 +40,13 @@ class OpenSession(Body, tag="so"):
     meta: dict[str, str]
 
 
-class CloseSession(Body, tag="sc"):
+class CloseSession(Body, frozen=True, tag="sc"):
     """See `engine.CloseSession`."""
 
     session: SessionId
 
 
-class Campaign(Body, tag="c"):
+class Campaign(Body, frozen=True, tag="c"):
     """See `engine.Campaign`."""
 
     session: SessionId
@@ -54,14 +54,14 @@ class Campaign(Body, tag="c"):
     priority: int
 
 
-class Withdraw(Body, tag="w"):
+class Withdraw(Body, frozen=True, tag="w"):
     """See `engine.Withdraw`."""
 
     session: SessionId
     election: ElectionName
 
 
-class Release(Body, tag="r"):
+class Release(Body, frozen=True, tag="r"):
     """See `engine.Release`."""
 
     session: SessionId
@@ -70,7 +70,7 @@ class Release(Body, tag="r"):
     withdraw: bool
 
 
-class Stepdown(Body, tag="sd"):
+class Stepdown(Body, frozen=True, tag="sd"):
     """Begin to hand an election over. See `engine.Stepdown`."""
 
     election: ElectionName
@@ -80,21 +80,21 @@ class Stepdown(Body, tag="sd"):
     fenced_off: bool
 
 
-class Configure(Body, tag="cf"):
+class Configure(Body, frozen=True, tag="cf"):
     """See `engine.Configure`."""
 
     election: ElectionName
     config: ElectionConfig
 
 
-class Pause(Body, tag="p"):
+class Pause(Body, frozen=True, tag="p"):
     """See `engine.Pause`."""
 
     election: ElectionName
     paused: bool
 
 
-class KvPut(Body, tag="k"):
+class KvPut(Body, frozen=True, tag="k"):
     """See `engine.KvPut`."""
 
     key: str
@@ -104,13 +104,13 @@ class KvPut(Body, tag="k"):
     if_revision: int | None
 
 
-class OpenClient(Body, tag="oc"):
+class OpenClient(Body, frozen=True, tag="oc"):
     """Begin a client session (P9.1); `nonce` makes a repeated opening harmless."""
 
     nonce: str
 
 
-class Stamp(Body, tag="st"):
+class Stamp(Body, frozen=True, tag="st"):
     """P2.1, P2.2: raise the counter to the wall clock's stamp (the command's `at_ms`) or to the operator's floor."""
 
     floor: int | None
@@ -119,7 +119,7 @@ class Stamp(Body, tag="st"):
 # --- decisions ------------------------------------------------------------------------------------------------------
 
 
-class Grant(Body, tag="G"):
+class Grant(Body, frozen=True, tag="G"):
     """Give the election, vacant since `after_term`, to a session (P3.4: names the vacancy)."""
 
     decided: ConsensusTerm
@@ -128,7 +128,7 @@ class Grant(Body, tag="G"):
     after_term: Term
 
 
-class Expire(Body, tag="X"):
+class Expire(Body, frozen=True, tag="X"):
     """The session ran out. `silent_ms`: for how long nothing had been heard of it, for the history; None if never."""
 
     decided: ConsensusTerm
@@ -136,7 +136,7 @@ class Expire(Body, tag="X"):
     silent_ms: int | None
 
 
-class Demote(Body, tag="D"):
+class Demote(Body, frozen=True, tag="D"):
     """Begin to hand over because the holder is unhealthy: a stepdown of the steward's own."""
 
     decided: ConsensusTerm
@@ -147,7 +147,7 @@ class Demote(Body, tag="D"):
     reason: str
 
 
-class Revoke(Body, tag="V"):
+class Revoke(Body, frozen=True, tag="V"):
     """Take just this holding away (P3.4): the end of a grace, a lost connection (P3.8), or a node fenced off."""
 
     decided: ConsensusTerm
@@ -157,7 +157,7 @@ class Revoke(Body, tag="V"):
     cause: Cause
 
 
-class Evict(Body, tag="E"):
+class Evict(Body, frozen=True, tag="E"):
     """P9.2: forget the answers under idempotency keys, and the client sessions, last used below these indexes."""
 
     decided: ConsensusTerm

@@ -111,7 +111,7 @@ ElectionState = Literal["vacant", "granted", "held", "stepping_down", "expiring"
 
 
 class ElectionView(Struct, frozen=True, tag="election_view"):
-    """`leader_status` with what surrounds it. `lease_expiry` is RFC 3339 for people, never decided on, null when unknown.
+    """`leader_status` with what surrounds it. `lease_expiry` is RFC 3339 for people, never decided on; null: unknown.
 
     `term` is the last granted one when vacant (0: never). `revision` is the log index of its last change.
     """
@@ -346,7 +346,8 @@ class Stepped(Struct, frozen=True, tag="stepped"):
 
 class Stepdown(Request[Stepped], frozen=True, tag="stepdown"):
     """Ask the holder to hand over; without an election the consensus leader moves. Refusals: unknown_election,
-    not_held, no_eligible_successor."""
+    not_held, no_eligible_successor.
+    """
 
     election: ElectionName | None = None
     successor: str | None = None
@@ -616,4 +617,3 @@ class Answer(Protocol):
     def __call__(self, result: AnyResult) -> None:
         """Called exactly once."""
         ...
-

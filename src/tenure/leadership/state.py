@@ -4,7 +4,6 @@ They are msgspec Structs in arrays because they *are* the snapshot: `snapshots` 
 order of insertion, which is the same on every member because the log is; evictions rely on it.
 """
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 from msgspec import Struct
@@ -140,6 +139,8 @@ class Client(Struct, array_like=True):
 
     id: str
     low: int
+    used: LogIndex
+    """When it was last used."""
     answers: dict[int, StoredResult]
 
 
@@ -169,22 +170,35 @@ class State(Struct, array_like=True):
     kv: dict[str, KvEntry] = {}
     kv_bytes: int = 0
     clients: dict[str, Client] = {}
-    """Least recently used first."""
-    clients_used: dict[str, LogIndex] = {}
     keyed: dict[str, KeyedAnswer] = {}
     """Oldest first."""
 
 
-@dataclass(slots=True)
+class Indexes:
+    """What can be derived from the state, kept for speed; never part of a snapshot."""
+
+    __slots__ = ("clients", "keys", "nodes")
+
+    def __init__(self, state: State) -> None:
+        self.nodes: dict[NodeId, SessionId] = {session.node: session.id for session in state.sessions.values()}
+        """A node has at most one live session."""
+        self.clients: dict[str, str] = {name.partition("-")[2]: name for name in state.clients}
+        """Client sessions by the nonce of their opening."""
+        self.keys: list[str] = list(state.kv)
+        """Keys of `state.kv`, sorted when somebody lists them."""
+
+
 class Turn:
     """One command being applied: where, when (by the command's clock, P10), and what it has done so far."""
 
-    state: State
-    index: LogIndex
-    at_ms: int
-    nodes: dict[NodeId, SessionId]
-    """Index over `state.sessions`: a node has at most one live session."""
-    transitions: list[Transition] = field(default_factory=list)
+    __slots__ = ("at_ms", "index", "indexes", "state", "transitions")
+
+    def __init__(self, state: State, indexes: Indexes, index: LogIndex, at_ms: int) -> None:
+        self.state = state
+        self.indexes = indexes
+        self.index = index
+        self.at_ms = at_ms
+        self.transitions: list[Transition] = []
 
     def next_number(self) -> int:
         """The number of the next transition."""
