@@ -29,13 +29,14 @@ from tenure.wire.frames import EnvelopeEncoder, Hello, PeerFrame, encode
 told_again_us: Final = 10 * SECOND
 """The same rejection of the same address is told once in that time."""
 _TOLD_MAX: Final = 256
+default_limits: Final = Limits()
 
 
 class Listener(Protocol):
     """Who uses the transport. All calls come in the loop; none may raise or block."""
 
     def judge(self, hello: Hello) -> str | None:
-        """Why we don't talk to this peer (its lineage, …), or None. Called on both sides, after the secret was proved."""
+        """Why we don't talk to this peer (its lineage, …), or None. Asked on both sides, after the secret is proved."""
         ...
 
     def on_frames(self, peer: MemberId, frames: list[PeerFrame]) -> None:
@@ -72,7 +73,7 @@ class Transport:
         secret: bytes | None,
         listener: Listener,
         clock: Clock,
-        limits: Limits = Limits(),
+        limits: Limits = default_limits,
         nonce: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self.identify = identify
@@ -105,7 +106,7 @@ class Transport:
         return str(name[0]), int(name[1])
 
     def set_peers(self, peers: Mapping[str, str]) -> None:
-        """Whom to dial: `{member id, or name before founding: "host:port"}`. A link stays if its peer and address do."""
+        """Whom to dial: `{member id, or name before founding: "host:port"}`. A link stays if peer and address do."""
         if self._stopping:
             return
         wanted = dict(peers)
@@ -125,7 +126,7 @@ class Transport:
         self._reroute()
 
     def send(self, peer: str, frame: PeerFrame) -> None:
-        """Queue a frame for a member id or label; it leaves with this turn of the loop, or is dropped if the link is down."""
+        """Queue a frame for a member id or name; it leaves with this turn of the loop; dropped if the link is down."""
         link = self._routes.get(peer)
         if link is not None:
             data = self._encoder.encode(frame) if type(frame) is Envelope else encode(frame)
@@ -291,7 +292,7 @@ class Transport:
         self._reroute()
 
     def link_refused(self, link: Link) -> None:
-        """Nobody listens there: a peer that had only fallen silent is dead. With a live connection it proves nothing."""
+        """Nobody listens there: a peer that had fallen silent is dead. With a live connection it proves nothing."""
         peer = link.hello.member if link.hello is not None else MemberId(link.label)
         boot, evidence = self._lost.get(peer, (Boot(""), "fin"))
         if evidence == "timeout" and peer not in self._live:

@@ -50,7 +50,7 @@ class Limits(Struct, frozen=True):
     silence_max_ms: int = 5_000
     """Peers ping each other, so a connection on which nothing comes for so long is half-open."""
     send_bytes_max: int = 32 * 1024 * 1024
-    """More than that waiting for one peer: its connection is reset, and what was lost is sent anew by those who care."""
+    """More than that waiting for one peer: its connection is reset; who cares for what was lost sends it again."""
     unproved_max: int = 64
     """Connections in their handshake; the oldest goes when one more comes."""
     connections_per_peer_max: int = 8
@@ -264,6 +264,7 @@ class Link:
     def __init__(self, hub: Hub, label: str, address: str) -> None:
         self._hub = hub
         self._kicked = asyncio.Event()
+        self._dialed: Outbound | None = None
         self._outbound: Outbound | None = None
         self._task: asyncio.Task[None] | None = None
         self._out: list[bytes] = []
@@ -289,6 +290,8 @@ class Link:
             self._task.cancel()
         outbound = self._outbound
         if outbound is None:
+            if self._dialed is not None:  # still in its handshake
+                self._dialed.abort()
             return
         if say_closing:
             self.send(encode(Closing()))
@@ -301,8 +304,8 @@ class Link:
         """Wait for the end of the connection after `stop`."""
         if self._task is not None:
             await asyncio.wait((self._task,))
-        if self._outbound is not None:
-            await asyncio.wait((self._outbound.ended,))
+        if self._dialed is not None:
+            await asyncio.wait((self._dialed.ended,))
 
     def kick(self) -> None:
         """The peer is there: don't wait for the next try."""
@@ -363,6 +366,8 @@ class Link:
 
     def closed(self, outbound: "Outbound") -> None:
         """The connection is gone."""
+        if self._dialed is outbound:
+            self._dialed = None
         if self._outbound is outbound:
             self._outbound = None
             self._out, self._out_bytes = [], 0
@@ -386,15 +391,17 @@ class Link:
                     await self._kicked.wait()
                 wait_ms = limits.redial_first_ms
 
+    def _begin(self) -> "Outbound":
+        self._dialed = Outbound(self._hub, self)
+        return self._dialed
+
     async def _dial(self) -> bool:
         """One connection from its beginning to its end; True if it stood."""
         host, _, port = self.address.rpartition(":")
         loop = self._hub.loop
         try:
             async with asyncio.timeout(self._hub.limits.dial_timeout_ms / 1000):
-                _, outbound = await loop.create_connection(
-                    lambda: Outbound(self._hub, self), host.strip("[]"), int(port)
-                )
+                _, outbound = await loop.create_connection(self._begin, host.strip("[]"), int(port))
         except ConnectionRefusedError:
             self._hub.link_refused(self)
             return False
