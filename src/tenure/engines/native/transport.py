@@ -22,7 +22,9 @@ from tenure.base.clock import Clock
 from tenure.base.ids import Boot, MemberId
 from tenure.base.instants import MS, SECOND, Instant
 from tenure.engines.native.transport_handshake import Identify
-from tenure.engines.native.transport_links import Inbound, Limits, Link
+from tenure.engines.native.transport_hub import Limits
+from tenure.engines.native.transport_inbound import Inbound
+from tenure.engines.native.transport_link import Link
 from tenure.raft.messages import Envelope, Evidence
 from tenure.wire.frames import EnvelopeEncoder, Hello, PeerFrame, encode
 

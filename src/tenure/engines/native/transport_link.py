@@ -1,261 +1,29 @@
-"""The two ends of a peer connection, as asyncio protocols: frames flow from the dialer to the acceptor only.
-
-`Link` is our way to one peer: it dials, proves, sends, measures, and dials again. `Inbound` is one connection that
-somebody dialed to us. What they need of the transport is the `Hub`.
-"""
+"""Our way to one peer: it dials, proves, sends, measures, and dials again."""
 
 import asyncio
 from contextlib import suppress
-from socket import IPPROTO_TCP, TCP_USER_TIMEOUT, socket
-from typing import Final, Literal, Protocol, TypeAlias, cast
+from socket import IPPROTO_TCP, TCP_NODELAY, TCP_USER_TIMEOUT, socket
+from typing import Final, cast
 
-from msgspec import Struct
-
-from tenure.base.clock import Clock
-from tenure.base.ids import Boot, MemberId
 from tenure.base.instants import Instant
-from tenure.engines.native.transport_handshake import Accepting, Dialing, Identify, Judge
-from tenure.raft.messages import Envelope, Evidence
+from tenure.engines.native.transport_handshake import Dialing
+from tenure.engines.native.transport_hub import Hub
 from tenure.wire.frames import (
     BadFrame,
     Closing,
     Decoder,
     Frame,
     Hello,
-    Introduce,
-    PeerFrame,
     Ping,
     Pong,
-    Proof,
     Reject,
     Taken,
     Welcome,
     encode,
-    frame_bytes_max,
     handshake_bytes_max,
 )
 
-_CONTROL: Final = frozenset({Introduce, Welcome, Proof, Taken, Reject, Ping, Pong, Closing})
 _PINGS_OUT_MAX: Final = 64
-
-
-class Limits(Struct, frozen=True):
-    """Every limit of the transport, with its unit."""
-
-    redial_first_ms: int = 20
-    redial_max_ms: int = 500
-    dial_timeout_ms: int = 1_000
-    handshake_timeout_ms: int = 2_000
-    ping_every_ms: int = 250
-    silence_max_ms: int = 5_000
-    """Peers ping each other, so a connection on which nothing comes for so long is half-open."""
-    send_bytes_max: int = 32 * 1024 * 1024
-    """More than that waiting for one peer: its connection is reset; who cares for what was lost sends it again."""
-    unproved_max: int = 64
-    """Connections in their handshake; the oldest goes when one more comes."""
-    connections_per_peer_max: int = 8
-    flush_timeout_ms: int = 500
-    """How long a graceful stop waits for what is still being sent."""
-
-
-class Hub(Protocol):
-    """What both ends need of the transport."""
-
-    loop: asyncio.AbstractEventLoop
-    clock: Clock
-    identify: Identify
-    secret: bytes | None
-    limits: Limits
-
-    def judge(self, hello: Hello) -> str | None:
-        """Why this peer is not taken, or None."""
-        ...
-
-    def nonce(self) -> str:
-        """A fresh one."""
-        ...
-
-    def rejected(self, where: str, why: str) -> None:
-        """Tell, not too often."""
-        ...
-
-    def inbound_begun(self, inbound: "Inbound") -> None:
-        """A connection came in."""
-        ...
-
-    def inbound_up(self, inbound: "Inbound", hello: Hello) -> None:
-        """It has proved itself."""
-        ...
-
-    def inbound_gone(self, inbound: "Inbound", evidence: Evidence) -> None:
-        """It is over, in whatever state it was. Called once."""
-        ...
-
-    def received(self, peer: MemberId, frames: list[PeerFrame]) -> None:
-        """Frames for the engine."""
-        ...
-
-    def link_open(self, link: "Link", hello: Hello) -> None:
-        """Our own connection stands."""
-        ...
-
-    def link_lost(self, link: "Link") -> None:
-        """It doesn't any more."""
-        ...
-
-    def link_refused(self, link: "Link") -> None:
-        """Nobody listens at the peer's address."""
-        ...
-
-    def rtt(self, peer: MemberId, rtt_us: int) -> None:
-        """One round trip."""
-        ...
-
-
-def _address(transport: asyncio.BaseTransport) -> str:
-    name = transport.get_extra_info("peername")
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unknown address"
-
-
-InboundState: TypeAlias = Literal["introduce", "proof", "live", "over"]
-
-
-class Inbound(asyncio.Protocol):
-    """One connection from a peer. Garbage ends it, with a reason for both sides; the member goes on."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._decoder = Decoder(handshake_bytes_max)
-        self._accepting: Accepting | None = None
-        self._transport: asyncio.Transport | None = None
-        self._timeout: asyncio.TimerHandle | None = None
-        self._evidence: Evidence | None = None
-        self._gone = False
-        self.state: InboundState = "introduce"
-        self.address = "unknown address"
-        self.peer = MemberId("")
-        self.boot = Boot("")
-        self.closing = False
-        self.heard = False
-        self.silent_ticks = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asyncio's: it begins."""
-        self._transport = cast("asyncio.Transport", transport)
-        self.address = _address(transport)
-        delay_s = self._hub.limits.handshake_timeout_ms / 1000
-        self._timeout = self._hub.loop.call_later(delay_s, self.drop, "no handshake in time")
-        self._hub.inbound_begun(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Asyncio's: the hot path."""
-        if self.state == "over":
-            return
-        self.heard = True
-        try:
-            frames = self._decoder.feed(data)
-        except BadFrame as bad:
-            self._take(bad.before)
-            self.drop(str(bad))
-            return
-        self._take(frames)
-
-    def eof_received(self) -> None:
-        """Asyncio's: the peer is done. Told now, one turn of the loop before `connection_lost`."""
-        self._over("fin")
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Asyncio's: the end, however it came."""
-        self._over("timeout" if isinstance(error, TimeoutError) else "fin")
-
-    def drop(self, why: str) -> None:
-        """Say why, to both sides, and end it."""
-        if self.state == "over" or self._transport is None:
-            return
-        self._hub.rejected(self.address, why)
-        self._transport.write(encode(Reject(why[:500])))
-        self._transport.close()
-        self._over("fin")
-
-    def end(self, evidence: Evidence = "fin") -> None:
-        """End it without a word; `timeout` for a half-open one."""
-        if self._transport is not None:
-            self._transport.abort()
-        self._over(evidence)
-
-    def _over(self, evidence: Evidence) -> None:
-        if self._gone:
-            return
-        self._gone = True
-        if self._timeout is not None:
-            self._timeout.cancel()
-        self._hub.inbound_gone(self, evidence)
-        self.state = "over"
-
-    def _take(self, frames: "list[Frame] | tuple[Frame, ...]") -> None:
-        if self.state != "live":
-            for frame in frames:
-                self._handshake(frame)
-            return
-        up: list[PeerFrame] = []
-        peer = self.peer
-        wrong: str | None = None
-        for frame in frames:
-            kind = type(frame)
-            if kind is Envelope:
-                if frame.sender != peer:  # type: ignore[union-attr]
-                    wrong = f"a frame in the name of {frame.sender} from {peer}"  # type: ignore[union-attr]
-                    break
-                up.append(frame)  # type: ignore[arg-type]
-            elif kind not in _CONTROL:
-                up.append(frame)  # type: ignore[arg-type]
-            elif isinstance(frame, Ping):
-                self._say(Pong(frame.number, frame.sent_us))
-            elif isinstance(frame, Closing):
-                self.closing = True
-            else:
-                wrong = f"{kind.__name__} is not expected on a connection that stands"
-                break
-        if up:
-            self._hub.received(peer, up)
-        if wrong is not None:
-            self.drop(wrong)
-
-    def _handshake(self, frame: Frame) -> None:
-        if isinstance(frame, Reject):
-            if self.state != "over":
-                self._hub.rejected(self.address, f"the dialer refused this member: {frame.reason}")
-                self.end()
-        elif self.state == "introduce" and isinstance(frame, Introduce):
-            try:
-                self._accepting = Accepting(frame, self._hub.identify, self._hub.secret, self._hub.nonce())
-            except BadFrame as bad:
-                self.drop(str(bad))
-                return
-            self.state = "proof"
-            self._say(self._accepting.welcome)
-        elif self.state == "proof" and isinstance(frame, Proof) and self._accepting is not None:
-            answer = self._accepting.proved(frame, self._hub.judge, self._hub.identify(None))
-            self._accepting = None
-            if isinstance(answer, Reject):
-                self.drop(answer.reason)
-                return
-            self._live(answer)
-        elif self.state != "over":
-            self.drop(f"{type(frame).__name__} is not expected in state `{self.state}` of the handshake")
-
-    def _live(self, hello: Hello) -> None:
-        self.state = "live"
-        self.peer, self.boot = hello.member, hello.boot
-        self._decoder.limit = frame_bytes_max
-        if self._timeout is not None:
-            self._timeout.cancel()
-        self._say(Taken())
-        self._hub.inbound_up(self, hello)
-
-    def _say(self, frame: Welcome | Taken | Pong) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode(frame))
 
 
 class Link:
@@ -399,6 +167,7 @@ class Link:
         """One connection from its beginning to its end; True if it stood."""
         host, _, port = self.address.rpartition(":")
         loop = self._hub.loop
+        outbound: Outbound | None = None
         try:
             async with asyncio.timeout(self._hub.limits.dial_timeout_ms / 1000):
                 _, outbound = await loop.create_connection(self._begin, host.strip("[]"), int(port))
@@ -407,6 +176,9 @@ class Link:
             return False
         except (TimeoutError, OSError, ValueError):
             return False
+        finally:
+            if outbound is None:
+                self._dialed = None
         return await asyncio.shield(outbound.ended)
 
 
@@ -430,6 +202,7 @@ class Outbound(asyncio.Protocol):
         plain: socket | None = transport.get_extra_info("socket")
         limits = self._hub.limits
         if plain is not None:
+            plain.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
             plain.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, limits.silence_max_ms)
         self._timeout = self._hub.loop.call_later(
             limits.handshake_timeout_ms / 1000, self._refuse, "no answer to the handshake in time"
@@ -512,6 +285,3 @@ class Outbound(asyncio.Protocol):
 
     def _judge(self, hello: Hello) -> str | None:
         return self._link.misfit(hello) or self._hub.judge(hello)
-
-
-__all__ = ["Hub", "Inbound", "Judge", "Limits", "Link"]
