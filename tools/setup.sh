@@ -57,6 +57,6 @@ fi
 stamp=$({ cat pyproject.toml; .venv/bin/python -VV; pwd; } | sha256sum | cut -d' ' -f1)
 if [ "$(cat .venv/.stamp 2>/dev/null)" != "$stamp" ]; then
     echo "setup: installing Python packages into .venv"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[all,dev]'
     echo "$stamp" >.venv/.stamp
 fi
