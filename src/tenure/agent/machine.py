@@ -361,6 +361,8 @@ class Machine:
         self.limit = after(now, self.policy.grace_us)
         if isinstance(happened, Demanded):
             self.limit = min(self.limit, Instant(happened.until - sigkill_before_us))
+        if self.why == "frozen":  # SIGCONT wakes it for its last moments, not for a whole grace
+            self.limit = min(self.limit, self.armed.sigkill_at)
         self._say("demoting", term=self.term, why=self.why)
         self._out.append(Terminate())
         sigkill_at = min(self.armed.sigkill_at, self.limit)
