@@ -1,0 +1,94 @@
+"""`python -m tests.sim --seeds A..B --jobs 2 [--budget-seconds N]`, or `--seed N` for one with its numbers."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+from tests.sim.run import Outcome, run
+
+SEEDS_FILE: Final = Path(__file__).parent / "seeds.txt"
+
+
+def kept_seeds() -> list[int]:
+    """Seeds that once failed, for ever."""
+    lines = SEEDS_FILE.read_text(encoding="utf-8").splitlines()
+    return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def parse_seeds(text: str) -> range:
+    """`A..B` (B excluded), or a number of seeds that begin where no other run has begun."""
+    if ".." in text:
+        begin, _, end = text.partition("..")
+        return range(int(begin), int(end))
+    fresh = int.from_bytes(os.urandom(4), "big") * 1000
+    return range(fresh, fresh + int(text))
+
+
+def outcomes(seeds: range | list[int], jobs: int, budget: float) -> Iterator[Outcome]:
+    """Run them on `jobs` processes until they or the time are used up."""
+    end = time.monotonic() + budget
+    if jobs == 1:
+        for seed in seeds:
+            if time.monotonic() > end:
+                return
+            yield run(seed)
+        return
+    with get_context("fork").Pool(jobs, maxtasksperchild=50) as pool:
+        for outcome in pool.imap_unordered(run, seeds):
+            yield outcome
+            if time.monotonic() > end:
+                pool.terminate()
+                return
+
+
+def report(seeds: range | list[int], jobs: int, budget: float) -> list[Outcome]:
+    """Run seeds and print what came of them; the failures are returned."""
+    began = time.monotonic()
+    failed: list[Outcome] = []
+    done = simulated = steps = operations = granted = elected = expired = 0
+    for outcome in outcomes(seeds, jobs, budget):
+        done += 1
+        simulated += outcome.simulated_us
+        steps += outcome.steps
+        operations += outcome.operations
+        granted += outcome.granted
+        elected += outcome.elected
+        expired += outcome.expired
+        if outcome.failure:
+            failed.append(outcome)
+            print(f"seed {outcome.seed} failed after {outcome.steps} steps: {outcome.failure}")
+            print(f"  again: python -m tests.sim --seed {outcome.seed}", flush=True)
+    took = time.monotonic() - began
+    print(
+        f"{done} seeds, {len(failed)} failed, {took:.1f} s real, {simulated / 1e6:.0f} s simulated, {steps} steps "
+        f"({1e6 * took * jobs / max(steps, 1):.0f} µs of a core each), {operations} operations, {elected} elections, "
+        f"{granted} grants, {expired} expiries"
+    )
+    return failed
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seeds", default="100", help="A..B, or how many fresh ones")
+    parser.add_argument("--seed", type=int, help="just this one")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--budget-seconds", type=float, default=float("inf"))
+    parser.add_argument("--kept", action="store_true", help="the seeds of seeds.txt first")
+    options = parser.parse_args()
+    if options.seed is not None:
+        outcome = run(options.seed)
+        print(outcome)
+        return 1 if outcome.failure else 0
+    failed = report(kept_seeds(), options.jobs, options.budget_seconds) if options.kept else []
+    failed += report(parse_seeds(options.seeds), options.jobs, options.budget_seconds)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
