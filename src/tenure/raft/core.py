@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from tenure.base.chance import Rng
-from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
+from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant, after
 from tenure.raft import election, following, reads, replication, snapshots, suspicion, transfer
 from tenure.raft.disk import check_rollback, completed, know_batches, next_batch
@@ -189,6 +189,10 @@ class Raft:
             )
             for peer, one in core.role.progress.items()
         }
+
+    def known_batch(self, member: MemberId) -> BatchNumber:
+        """The highest durable batch number of `member` that is known here; the handshake tells it (P1.3)."""
+        return self._core.known_batches.get(member, BatchNumber(0))
 
     def timings(self) -> dict[str, int]:
         """The estimators in microseconds, for `/status`, metrics and `tenure timing`."""

@@ -1,6 +1,7 @@
 """One structured line per decision worth telling, on standard error. Never on the renewal path."""
 
 import json
+import logging
 import sys
 from datetime import UTC, datetime
 from typing import Final, TextIO
@@ -60,3 +61,16 @@ class Log:
 def _plain(value: object) -> str:
     text = str(value)
     return json.dumps(text) if " " in text or '"' in text or not text else text
+
+
+class Forward(logging.Handler):
+    """What libraries say through `logging` becomes lines of ours."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        self._log.write(level, "library", {"logger": record.name, "text": self.format(record)})

@@ -5,11 +5,11 @@
     desk        the requests that wait (`pending`), the rounds that they ride in (`rounds`), `stepdowns`, `views`
     forwarding  requests that another member must answer, with a client session of our own (`client`)
     driver      the asyncio shell: gathers a turn's inputs (`pacing`), steps once, acts on the effects in their order
-    transport   frames between members
+    transport   frames between members; `member` stands between it, the founding (`founder`) and the engine
 
-Words. A *request* is what somebody asked of this member (`engine.AnyRequest`). It is *pending* until it is
-answered, exactly once, at the latest at its deadline. A *call* is a request that another member sent us because we lead. A *round*
-is one ReadIndex of the core that carries all the reads and keepalives which arrived in one turn.
+Words. A *request* is what somebody asked of this member (`engine.AnyRequest`). It is *pending* until it is answered,
+exactly once, at the latest at its deadline. A *call* is a request that another member sent us because we lead. A
+*round* is one ReadIndex of the core that carries all the reads and keepalives which arrived in one turn.
 
 Invariants.
 * A proposal is answered only when exactly its entry (index and term) was applied here. When another entry took its

@@ -6,6 +6,7 @@ Nothing that happens while an answer is delivered may hurt this path: an answer 
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -28,9 +29,10 @@ from tenure.leadership.engine import (
     Status,
     StatusReport,
     Stepdown,
+    Stepped,
     Transition,
 )
-from tenure.raft.events import Lateness, LinkLost, LinkUp, Persisted, Received, RttSample
+from tenure.raft.events import Lateness, LinkLost, LinkUp, Persisted, Received, Resign, RttSample
 from tenure.raft.messages import Envelope, Evidence
 from tenure.raft.ready import Batch, Fatal, Trace
 from tenure.wire.frames import Call, CallReply
@@ -64,6 +66,14 @@ class Observer(Protocol):
         """A decision with its reason."""
         ...
 
+    def disk_synced(self, micros: int) -> None:
+        """A batch became durable so long after its submission."""
+        ...
+
+    def loop_late(self, micros: int) -> None:
+        """A timer was served so much too late."""
+        ...
+
     def stopped(self, fatal: Fatal) -> None:
         """The member stops taking part."""
         ...
@@ -92,6 +102,9 @@ class NativeEngine:
         self._idle: asyncio.Future[None] | None = None
         self._closed = False
         self.missing: tuple[str, ...] = ()
+        """While founding: who is waited for."""
+        self.obstacle: str | None = None
+        """While founding: why it can't go on, in words for the operator."""
         self.answers_failed = 0
 
     @property
@@ -149,6 +162,8 @@ class NativeEngine:
             )
         if self._closed:
             return Refused("no_quorum", "this member is stopping", retry_after_ms=200)
+        if self.obstacle is not None:
+            return Refused("founding", self.obstacle, retry_after_ms=1_000)
         waits = ", ".join(self.missing) or "the other members"
         return Refused("founding", f"the cluster is being founded and waits for {waits}", retry_after_ms=500)
 
@@ -156,6 +171,8 @@ class NativeEngine:
 
     def on_frames(self, peer: MemberId, frames: Sequence[PeerFrame]) -> None:
         """Frames of one peer, in order."""
+        if self._replica is None:
+            return
         inputs = self._inputs
         for frame in frames:
             if type(frame) is Envelope:
@@ -168,17 +185,23 @@ class NativeEngine:
 
     def on_up(self, peer: MemberId, boot: Boot, told: BatchNumber, speaks: int, api: str | None) -> None:
         """A connection from `peer` stands."""
+        if self._replica is None:
+            return
         self._inputs.append(PeerKnown(peer, api))
         self._inputs.append(LinkUp(peer, boot, told, speaks))
         self._pacer.soon()
 
     def on_lost(self, peer: MemberId, boot: Boot, evidence: Evidence, closing: bool) -> None:
         """The last connection from `peer` is gone."""
+        if self._replica is None:
+            return
         self._inputs.append(LinkLost(peer, boot, evidence, closing))
         self._pacer.soon()
 
     def on_rtt(self, peer: MemberId, rtt_us: int) -> None:
         """A round trip was measured."""
+        if self._replica is None:
+            return
         self._inputs.append(RttSample(peer, rtt_us))
         self._pacer.soon()
 
@@ -192,9 +215,15 @@ class NativeEngine:
         for envelope in batch.send_after_persist:
             self._outbound.send(envelope.to, envelope)
         self._inputs.append(Persisted(number, sync_us))
+        self._observer.disk_synced(sync_us)
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
         self._pacer.at_once()
+
+    def resubmit(self) -> None:
+        """The disk had no space for the batch in flight; try it again."""
+        if self._in_flight is not None and self._disk is not None:
+            self._disk.submit(self._in_flight)
 
     # --- the turn ---------------------------------------------------------------------------------------------------
 
@@ -204,6 +233,7 @@ class NativeEngine:
             return
         inputs, self._inputs = self._inputs, []
         if late_us is not None:
+            self._observer.loop_late(late_us)
             inputs.insert(0, Lateness(late_us))
             if late_us >= stall_min_us:
                 inputs.insert(0, Stalled(late_us))
@@ -243,15 +273,19 @@ class NativeEngine:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     async def hand_over(self, within_s: float) -> bool:
-        """Before a planned stop: if we lead and somebody else can, let him. True when we don't lead any more."""
+        """Before a planned stop: if we lead, let another member lead. False if none could, and we resigned (P5.5)."""
         replica = self._replica
         if replica is None or replica.raft.role != "leader":
             return True
-        try:
-            await asyncio.wait_for(self.ask(Stepdown(reason="planned stop of the member")), within_s)
-        except TimeoutError:
-            return False
-        return replica.raft.role != "leader"
+        moved: Stepped | Refused = Refused("no_quorum", "not handed over in time")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                moved = await self.ask(Stepdown(reason="planned stop of the member"))
+        if not isinstance(moved, Refused):
+            return True
+        self._inputs.append(Resign())
+        self._pacer.at_once()
+        return False
 
     async def close(self) -> None:
         """Stop stepping; waits for the batch in flight. Open requests end with `no_quorum`."""

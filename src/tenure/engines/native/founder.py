@@ -87,5 +87,3 @@ class Founder:
         self.stop()
         delay_s = max(0.0, (ready.deadline - now) / 1e6)
         self._timer = self._loop.call_later(delay_s, self._step, [])
-
-

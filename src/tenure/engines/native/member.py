@@ -1,0 +1,198 @@
+"""One member between its transport, its founding and its engine: who may talk to us, and who hears what they say.
+
+Before the record is sealed only founding messages count, and peers go by their names; from then on the engine takes
+part and peers go by their ids. The founding machine stays for life, to answer those who come late (P1.2).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+from tenure.base.clock import Clock
+from tenure.base.ids import BatchNumber, Boot, MemberId, Nonce
+from tenure.engines.native.driver import NativeEngine
+from tenure.engines.native.founder import Founder, FoundingStore
+from tenure.engines.native.inputs import PeerFrame
+from tenure.engines.native.replica import Replica
+from tenure.raft.founding import FoundAck, FoundHello, Founding, FoundPropose, FoundSeal, Record, State
+from tenure.raft.messages import Evidence
+from tenure.raft.ready import Batch
+from tenure.wire.frames import Hello
+from tenure.wire.frames import PeerFrame as AnyPeerFrame
+
+
+class Links(Protocol):
+    """What a member needs of the transport."""
+
+    def send(self, peer: str, frame: AnyPeerFrame) -> None:
+        """Queue a frame for a member's id or name; dropped if the link is down."""
+        ...
+
+    def set_peers(self, peers: Mapping[str, str]) -> None:
+        """Whom to dial."""
+        ...
+
+
+class Begin(Protocol):
+    """Makes what a founded member needs; called once, with the sealed record."""
+
+    def __call__(self, record: Record) -> "tuple[Replica, SubmitsBatches]":
+        """The replica and its disk."""
+        ...
+
+
+class SubmitsBatches(Protocol):
+    """The disk's thread."""
+
+    def submit(self, batch: Batch) -> None:
+        """Make it durable."""
+        ...
+
+
+class Tells(Protocol):
+    """Hears what an operator should know."""
+
+    def founding(self, missing: tuple[str, ...], refused: str | None) -> None:
+        """Who is waited for, and why it can't go on."""
+        ...
+
+    def sealed(self, record: Record) -> None:
+        """The cluster is founded."""
+        ...
+
+    def rejected(self, text: str) -> None:
+        """Somebody was turned away, or turned us away."""
+        ...
+
+    def link(self, peer: str, state: str) -> None:
+        """A peer came or went."""
+        ...
+
+
+class Member:
+    """The transport's listener."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        engine: NativeEngine,
+        founding: Founding,
+        store: FoundingStore,
+        me: Hello,
+        begin: Begin,
+        tells: Tells,
+    ) -> None:
+        """`me` is our hello as it is before founding; lineage, state and `told` are filled in as they become known."""
+        self._engine = engine
+        self._founding = founding
+        self._me = me
+        self._begin = begin
+        self._tells = tells
+        self._up: dict[MemberId, Hello] = {}
+        self._names: dict[MemberId, str] = {}
+        self._links: Links | None = None
+        self._record: Record | None = None
+        self._founder = Founder(loop, clock, founding, store, self._say, self._sealed, self._tell)
+
+    def start(self, links: Links) -> None:
+        """The transport listens: dial the others and go on where the last life stopped."""
+        self._links = links
+        named = (part.partition("=") for part in self._me.cluster)
+        links.set_peers({name: peer for name, _, peer in named if name != self._me.name})
+        self._founder.start()
+
+    def stop(self) -> None:
+        """The process ends."""
+        self._founder.stop()
+
+    def identify(self, other: MemberId | None) -> Hello:
+        """Our hello towards `other`."""
+        me, record, replica = self._me, self._record, self._engine.replica
+        told = BatchNumber(0)
+        if replica is not None and other is not None:
+            told = replica.raft.known_batch(other)
+        lineage: tuple[Nonce, ...] = (record.lineage,) if record is not None else ()
+        state: State = self._founding.state
+        return Hello(
+            me.member, me.name, me.boot, lineage, state, me.cluster, me.api, me.peer, me.speaks, told, me.nonce
+        )
+
+    # --- Listener ---------------------------------------------------------------------------------------------------
+
+    def judge(self, hello: Hello) -> str | None:
+        """Lineages that don't descend from each other don't talk (P1.4); before founding everybody listed may."""
+        record, replica = self._record, self._engine.replica
+        if record is None or not hello.lineage:
+            return None
+        if hello.lineage[0] != record.lineage:
+            return f"{hello.name} belongs to another cluster ({hello.lineage[0]}), this one is {record.lineage}"
+        if replica is not None and replica.raft.configuration.seat(hello.member) is None:
+            return f"{hello.name} ({hello.member}) has no seat in this cluster"
+        return None
+
+    def on_frames(self, peer: MemberId, frames: list[AnyPeerFrame]) -> None:
+        """Founding messages to the founding, all else to the engine."""
+        for_engine: list[PeerFrame] = []
+        for frame in frames:
+            if isinstance(frame, FoundHello | FoundPropose | FoundAck | FoundSeal):
+                self._founder.receive(self._names.get(peer, peer), frame)
+            else:
+                for_engine.append(frame)
+        if for_engine:
+            self._engine.on_frames(peer, for_engine)
+
+    def on_up(self, peer: MemberId, hello: Hello) -> None:
+        """A peer is here."""
+        self._up[peer] = hello
+        self._names[peer] = hello.name
+        self._tells.link(hello.name, "up")
+        self._link_up(hello)
+
+    def on_open(self, peer: MemberId, hello: Hello) -> None:
+        """We may speak to a peer: it is known under its name."""
+        self._names[peer] = hello.name
+
+    def on_lost(self, peer: MemberId, boot: Boot, evidence: Evidence, closing: bool) -> None:
+        """A peer is gone."""
+        hello = self._up.get(peer)
+        if hello is not None and hello.boot == boot:
+            del self._up[peer]
+        self._tells.link(self._names.get(peer, peer), "closing" if closing else evidence)
+        self._engine.on_lost(peer, boot, evidence, closing)
+
+    def on_rtt(self, peer: MemberId, rtt_us: int) -> None:
+        """A round trip was measured."""
+        self._engine.on_rtt(peer, rtt_us)
+
+    def on_rejected(self, text: str) -> None:
+        """For the operator."""
+        self._tells.rejected(text)
+
+    # --- founding ---------------------------------------------------------------------------------------------------
+
+    def _say(self, name: str, message: FoundHello | FoundPropose | FoundAck | FoundSeal) -> None:
+        if self._links is not None:
+            self._links.send(name, message)
+
+    def _tell(self, missing: tuple[str, ...], refused: str | None) -> None:
+        self._engine.missing, self._engine.obstacle = missing, refused
+        self._tells.founding(missing, refused)
+
+    def _sealed(self, record: Record) -> None:
+        """We are part of a cluster: from now on by ids, and with the engine."""
+        assert self._links is not None
+        self._record = record
+        self._engine.missing = ()
+        self._tells.sealed(record)
+        replica, disk = self._begin(record)
+        self._links.set_peers(
+            {seat.id: seat.peer for seat in replica.raft.configuration.seats if seat.id != self._me.member}
+        )
+        self._engine.begin(replica, self._links, disk)
+        for hello in self._up.values():
+            self._link_up(hello)
+
+    def _link_up(self, hello: Hello) -> None:
+        """To the engine, if it has begun; only members with a seat count there."""
+        self._engine.on_up(hello.member, hello.boot, hello.told, hello.speaks, hello.api or None)

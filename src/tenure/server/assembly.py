@@ -1,0 +1,232 @@
+"""The one place that builds concrete things: clock, chance, store, disk thread, transport, engine, API (DESIGN 3)."""
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+
+from tenure import api
+from tenure.base.chance import SplitMix64
+from tenure.base.errors import Invalid
+from tenure.base.ids import Boot
+from tenure.base.instants import MS, WallMs
+from tenure.engines.native.driver import NativeEngine
+from tenure.engines.native.inputs import ReplicaSettings
+from tenure.engines.native.member import Member
+from tenure.engines.native.replica import Replica
+from tenure.engines.native.transport import Transport
+from tenure.leadership.machine import Machine
+from tenure.leadership.terms import founding_stamp
+from tenure.raft.founding import Founding, Listed, Record, Stored
+from tenure.raft.settings import Identity, Settings
+from tenure.server.clock import RealClock
+from tenure.server.config import Address, Config, ConfigError
+from tenure.server.logs import Log
+from tenure.server.observing import Observing
+from tenure.storage import DiskThread, NoSpace, Opened, Store
+from tenure.wire.frames import Hello
+
+switch_interval_s: Final = 0.0005
+"""The disk's thread gets the interpreter back within this after its sync (P6.4; the default of 5 ms is a vote)."""
+no_space_retry_s: Final = 0.5
+
+
+class ApiServer(uvicorn.Server):
+    """uvicorn inside our loop; signals are ours (`serve`)."""
+
+    def capture_signals(self) -> Any:
+        """Leave them alone."""
+        return nullcontext()
+
+
+class Assembled:
+    """A member, built and not yet started."""
+
+    def __init__(self, config: Config, log: Log, opened: Opened, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self.config = config
+        self.log = log
+        self.clock = RealClock()
+        self.rng = SplitMix64(int.from_bytes(os.urandom(8), "big"))
+        self.telemetry = api.Telemetry()
+        self.observing = Observing(log, self.telemetry)
+        self.secret = config.secret()
+        self._opened = opened
+        self._loop = loop
+        self._listener = listener
+        self.disk: DiskThread | None = None
+        self.name = opened.identity.name
+        self.engine = NativeEngine(loop, self.clock, self.name, self.observing)
+        self.boot = Boot(f"{self.rng.u64():016x}")
+        self.member = Member(
+            loop, self.clock, self.engine, self._founding(), opened.store, self._hello(), self._begin, self.observing
+        )
+        self.transport = Transport(self.member.identify, self.secret, self.member, self.clock)
+        info = api.ServerInfo(self.name, _version(), self.api_secret(self.secret))
+        self.app = api.build(self.engine, info, telemetry=self.telemetry)
+        self.server = ApiServer(uvicorn.Config(**api.serve_config(self.app, host=config.api.host)))
+
+    def api_secret(self, secret: bytes | None) -> bytes | None:
+        """What API callers must show: the secret beyond loopback, or where it is asked for."""
+        needed = self.config.require_secret or not self.config.api.loopback
+        return secret if needed else None
+
+    async def start(self) -> None:
+        """Listen on both ports, then take part."""
+        config = self.config
+        self._serving = self._loop.create_task(self.server._serve([self._listener]), name="api")  # noqa: SLF001
+        await self.transport.start(config.peer.host, config.peer.port)
+        self.member.start(self.transport)
+        gc.collect()
+        gc.freeze()  # P6.4: what lives from the start is never looked at again
+        gc.set_threshold(50_000, 20, 50)
+        sys.setswitchinterval(switch_interval_s)
+
+    async def stop(self, hand_over_s: float) -> None:
+        """A planned stop: transfer first and serve until that is done, then go with a word and a clean mark."""
+        moved = await self.engine.hand_over(hand_over_s)
+        self.log.info("stopping", handed_over=moved)
+        self.member.stop()
+        await self.engine.close()
+        await self.transport.stop(say_closing=True)
+        self.server.should_exit = True
+        await self._serving
+        if self.disk is not None:
+            self.disk.stop()
+        self._opened.store.close(clean=True)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _hello(self) -> Hello:
+        config, identity = self.config, self._opened.identity
+        return Hello(
+            member=identity.member,
+            name=self.name,
+            boot=self.boot,
+            cluster=tuple(f"{name}={peer}" for name, peer in config.cluster),
+            api=str(config.advertise_api),
+            peer=str(config.advertise_peer),
+            speaks=Settings().feature_max,
+        )
+
+    def _founding(self) -> Founding:
+        config, identity = self.config, self._opened.identity
+        listed = tuple(Listed(name, peer) for name, peer in config.cluster)
+        me = next((one for one in listed if one.name == self.name), None)
+        if me is None:
+            text = f"does not list {self.name!r}, the name that {config.data_dir} was made with"
+            raise ConfigError("cluster", "configuration", text)
+        stored = Stored(identity.founding, identity.record)
+        if identity.record is not None and identity.founding == "sealed":
+            seats = {(seat.name, seat.peer) for seat in identity.record.configuration.seats}
+            if seats != set(config.cluster):
+                self.log.warning("cluster_differs", text="the cluster is founded; --cluster is only compared")
+        floor = config.term_floor or None
+
+        def stamp(wall: WallMs) -> int | str:
+            try:
+                return founding_stamp(wall, floor)
+            except Invalid as error:
+                return str(error)
+
+        return Founding(me, identity.member, listed, stored, self.rng, stamp)
+
+    def _begin(self, record: Record) -> tuple[Replica, DiskThread]:
+        """Founded: what the store holds becomes a replica."""
+        config, opened = self.config, self._opened
+        identity = opened.store.identity
+        restored = opened.store.restored()
+        if not restored.configuration.seats:
+            restored = msgspec.structs.replace(restored, configuration=record.configuration)
+        if restored.snapshot is not None:
+            machine = Machine.restore(restored.snapshot.data)
+        else:
+            machine = Machine.founded(record.lineage, record.stamp)
+        replica = Replica(
+            Identity(identity.member, self.boot, identity.lineage or (record.lineage,)),
+            self.name,
+            restored,
+            machine,
+            Settings(heartbeat_us=config.heartbeat_ms * MS, floor_us=config.election_floor_ms * MS),
+            self.rng,
+            self.clock.now(),
+            limits=ReplicaSettings(snapshot_entries=config.snapshot_entries, snapshot_bytes=config.snapshot_bytes),
+            api=str(config.advertise_api),
+        )
+        self._gauges(replica)
+        call = self._loop.call_soon_threadsafe
+        self.disk = DiskThread(
+            opened.store,
+            lambda number, sync_us: _quietly(call, self.engine.persisted, number, sync_us),
+            lambda error: self._disk_failed(error),
+        )
+        self.disk.start()
+        return replica, self.disk
+
+    def _disk_failed(self, error: Exception) -> None:
+        """In the disk's thread. Without space the batch waits; anything else ends the process at once (DESIGN 5)."""
+        if isinstance(error, NoSpace):
+            self._loop.call_soon_threadsafe(self._no_space, error)
+            return
+        self.log.error("disk_failed", text=str(error))
+        os._exit(exit_disk_failed)
+
+    def _no_space(self, error: NoSpace) -> None:
+        self.log.error("no_space", text=str(error), retry_ms=int(no_space_retry_s * 1000))
+        self._loop.call_later(no_space_retry_s, self.engine.resubmit)
+
+    def _gauges(self, replica: Replica) -> None:
+        gauge = self.telemetry.gauge
+        gauge("tenure_consensus_term", "Raft's term.", lambda: replica.raft.term)
+        gauge("tenure_consensus_leader", "1 on the consensus leader.", lambda: replica.raft.role == "leader")
+        gauge("tenure_commit_index", "Committed log index.", lambda: replica.raft.commit)
+        gauge("tenure_applied_index", "Applied log index.", lambda: replica.applied)
+        gauge("tenure_answers_failed", "Answers whose client had gone.", lambda: self.engine.answers_failed)
+
+
+exit_disk_failed: Final = 74
+"""EX_IOERR: the disk failed while we ran; nothing that was not acknowledged was promised."""
+
+
+def _quietly(call: Callable[..., object], *arguments: object) -> None:
+    """The loop may have ended while the disk's last batch was under way."""
+    try:
+        call(*arguments)
+    except RuntimeError:
+        pass
+
+
+def bind(address: Address) -> socket.socket:
+    """The API's listening socket, made first: an address in use is said before anything else is touched."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(2048)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ConfigError("api", str(address), f"can't listen: {error.strerror or error}") from None
+    return listener
+
+
+def open_store(config: Config) -> Opened:
+    """The data directory; raises the store's own errors."""
+    return Store.open(config.data_dir, config.name)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # late: only where it serves
+
+    try:
+        return version("tenure")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,69 @@
+"""What the engine tells, on its way to the log and to the metrics."""
+
+from typing import Final
+
+from tenure.api import Telemetry
+from tenure.raft.founding import Record
+from tenure.raft.ready import Fatal, Trace
+from tenure.server.logs import Log
+
+_DEBUG: Final = frozenset({"noted", "note_void", "pre_vote_refused", "vote_refused", "snapshot_chunk"})
+
+
+class Observing:
+    """`native.driver.Observer` and `native.member.Tells`."""
+
+    def __init__(self, log: Log, telemetry: Telemetry) -> None:
+        self._log = log
+        self._telemetry = telemetry
+        self._stopped: str | None = None
+
+    @property
+    def stopped_because(self) -> str | None:
+        """Why the member takes no part any more."""
+        return self._stopped
+
+    # --- Observer ---------------------------------------------------------------------------------------------------
+
+    def trace(self, trace: Trace) -> None:
+        """One line per decision of the consensus core."""
+        self._log.write("debug" if trace.what in _DEBUG else "info", trace.what, dict(trace.detail))
+        if trace.what == "leader_known":
+            self._telemetry.consensus_changed()
+
+    def disk_synced(self, micros: int) -> None:
+        """For the histogram."""
+        self._telemetry.disk_synced(micros)
+
+    def loop_late(self, micros: int) -> None:
+        """For the histogram; a stall that others could take for death is worth a line."""
+        self._telemetry.loop_late(micros)
+        if micros > 100_000:
+            self._log.warning("loop_stalled", ms=micros // 1000)
+
+    def stopped(self, fatal: Fatal) -> None:
+        """The member stops taking part; the API goes on to say so."""
+        self._stopped = fatal.text
+        self._log.error("member_stopped", reason=fatal.reason, text=fatal.text)
+
+    # --- Tells ------------------------------------------------------------------------------------------------------
+
+    def founding(self, missing: tuple[str, ...], refused: str | None) -> None:
+        """Who is waited for."""
+        if refused is not None:
+            self._log.error("founding_refused", text=refused)
+        elif missing:
+            self._log.info("founding_waits", missing=",".join(missing))
+
+    def sealed(self, record: Record) -> None:
+        """Part of a cluster."""
+        names = ",".join(seat.name for seat in record.configuration.seats)
+        self._log.info("member_of", lineage=record.lineage, members=names)
+
+    def rejected(self, text: str) -> None:
+        """A connection came to nothing."""
+        self._log.warning("peer_rejected", text=text)
+
+    def link(self, peer: str, state: str) -> None:
+        """A peer came or went."""
+        self._log.info("peer", name=peer, state=state)

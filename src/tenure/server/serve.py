@@ -1,0 +1,154 @@
+"""The life of a member's process: start, SIGHUP, SIGTERM, end.
+
+Exit status: 0 after a planned stop, 1 for an error at start (address in use, directory locked), 2 for a configuration
+that can't be used, 65 for a data directory that needs a person, 74 when the disk failed.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from tenure.base.errors import TenureError
+from tenure.server import config as configuration
+from tenure.server.clock import RealClock
+from tenure.server.config import Config, ConfigError
+from tenure.server.logs import Forward, Log
+from tenure.server.notify import Notifier
+
+exit_error: Final = 1
+exit_usage: Final = 2
+exit_data: Final = 65
+
+
+def main(argv_options: Mapping[str, object]) -> int:
+    """Run a member until it is told to stop. `argv_options`: option names to values, None if not given."""
+    try:
+        config = configuration.load(argv_options, os.environ)
+    except ConfigError as error:
+        print(f"tenure serve: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
+        return exit_usage
+    log = Log(RealClock(), config.name, config.log_level, config.log_format)
+    logging.basicConfig(handlers=[Forward(log)], level=logging.WARNING, force=True)
+    import uvloop  # late: `--help` and a wrong flag shouldn't load a loop
+
+    from tenure.server import assembly
+    from tenure.storage import DiskFailed, Locked, NoSpace, StorageError
+
+    try:
+        listener = assembly.bind(config.api)
+        opened = assembly.open_store(config)
+    except ConfigError as error:
+        log.error("start_failed", text=str(error))
+        return exit_error
+    except (Locked, NoSpace) as error:
+        log.error("start_failed", text=str(error))
+        return exit_error
+    except DiskFailed as error:
+        log.error("start_failed", text=str(error))
+        return assembly.exit_disk_failed
+    except StorageError as error:
+        log.error("start_failed", text=str(error))
+        return exit_data
+    for note in opened.notes:
+        log.warning("store", text=note)
+    log.info("store_opened", member=opened.identity.member, created=opened.created, clean=opened.clean)
+    if config.realtime:
+        _real_time(log)
+
+    async def run() -> int:
+        try:
+            assembled = assembly.Assembled(config, log, opened, listener)
+            return await _live(assembled, argv_options, log)
+        except (TenureError, OSError) as error:
+            log.error("start_failed", text=str(error))
+            return exit_error
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run())
+
+
+async def _live(assembled: "object", argv_options: Mapping[str, object], log: Log) -> int:
+    from tenure.server.assembly import Assembled
+
+    assert isinstance(assembled, Assembled)
+    loop = asyncio.get_running_loop()
+    notifier = Notifier(os.environ)
+    stop = asyncio.Event()
+    hurry = asyncio.Event()
+
+    def on_stop() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop.add_signal_handler(signal.SIGTERM, on_stop)
+    loop.add_signal_handler(signal.SIGINT, on_stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(assembled, argv_options, log, notifier))
+    await assembled.start()
+    log.info("serving", api=str(assembled.config.advertise_api), peer=str(assembled.config.advertise_peer))
+    notifier.ready("serving")
+    beat = loop.create_task(_watchdog(notifier), name="watchdog")
+    await stop.wait()
+    notifier.stopping()
+    stopping = loop.create_task(assembled.stop(assembled.config.shutdown_ms / 1000), name="stop")
+    hurried = loop.create_task(hurry.wait(), name="hurry")
+    await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    beat.cancel()
+    if not stopping.done():
+        log.warning("stopped_in_haste", text="asked twice; the next start counts as one after a crash")
+        os._exit(exit_error)
+    hurried.cancel()
+    stopping.result()
+    log.info("stopped")
+    return 0
+
+
+async def _watchdog(notifier: Notifier) -> None:
+    """systemd restarts a member whose loop hangs."""
+    if notifier.watchdog_s is None:
+        return
+    while True:
+        notifier.alive()
+        await asyncio.sleep(notifier.watchdog_s)
+
+
+def _reload(assembled: "object", argv_options: Mapping[str, object], log: Log, notifier: Notifier) -> None:
+    """SIGHUP: take what can change, name what would need a restart. A wrong file changes nothing."""
+    from tenure.api.taking import Access
+    from tenure.server.assembly import Assembled
+
+    assert isinstance(assembled, Assembled)
+    notifier.reloading(time.monotonic_ns() // 1000)
+    try:
+        fresh = configuration.load(argv_options, os.environ)
+        secret = fresh.secret()
+    except ConfigError as error:
+        log.error("reload_failed", text=str(error))
+    else:
+        log.set_level(fresh.log_level)
+        assembled.transport.secret = secret
+        assembled.app.door.access = Access(assembled.api_secret(secret))
+        needs = ", ".join(_changed(assembled.config, fresh))
+        if needs:
+            log.warning("reload_partial", text=f"these change only with a restart: {needs}")
+        log.info("reloaded", level=fresh.log_level)
+    notifier.ready("serving")
+
+
+def _changed(old: Config, new: Config) -> list[str]:
+    return [
+        option.name
+        for option in configuration.options
+        if option.name != "config" and not option.reloads and getattr(old, option.name) != getattr(new, option.name)
+    ]
+
+
+def _real_time(log: Log) -> None:
+    """P6.4: only where the operator asks; children don't inherit it."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except OSError as error:
+        log.warning("no_real_time_class", text=f"the kernel refused SCHED_RR: {error.strerror}")
