@@ -6,6 +6,7 @@ SHELL := bash
 PY := .venv/bin/python
 SEEDS ?= 100
 ROUNDS ?= 10
+SIM_SECONDS ?= 180
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
@@ -16,13 +17,15 @@ setup:
 demo: setup ## a real 3-member cluster and workers whose leader is killed, here, in under a minute
 	@.venv/bin/tenure demo
 
-test: ## everything that CI runs: style, types, layers, and all tests with real processes
+test: ## everything that CI runs: style, types, layers, simulation, and all tests with real processes
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	@TENURE_TEST_SIM_SECONDS=$${TENURE_TEST_SIM_SECONDS:-180} $(PY) -m pytest -q
+	@$(PY) -m tests.sim --kept --seeds 100000 --budget-seconds $(SIM_SECONDS)
+	@$(PY) -m pytest -q
 
 verify: setup lint ## read-only gate in under 2 minutes: style, types, layers, unit and golden tests, a short simulation
-	@TENURE_TEST_SIM_SECONDS=$${TENURE_TEST_SIM_SECONDS:-30} $(PY) -m pytest -q -m "not e2e and not integration"
+	@$(PY) -m tests.sim --kept --seeds 100000 --budget-seconds 30
+	@$(PY) -m pytest -q -p no:cacheprovider -m "not e2e and not integration"
 
 lint: setup
 	@.venv/bin/ruff format --check --quiet .
