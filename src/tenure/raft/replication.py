@@ -165,11 +165,12 @@ def on_append_reply(core: Core, sender: MemberId, reply: AppendReply) -> None:
         if progress.snapshot is not None and reply.match < progress.snapshot.index:
             return
         progress.snapshot = None
-    if progress.state != "replicate":
+    if progress.state != "replicate" and (progress.state == "snapshot" or reply.match >= progress.next - 1):
+        # An older append's answer doesn't end a probe: where frames change places, each would send the window again.
         progress.state = "replicate"
         progress.inflight.clear()
         progress.next = LogIndex(max(reply.match, progress.match) + 1)
-    progress.probe_sent = False
+        progress.probe_sent = False
     if reply.match > progress.match:
         progress.match = reply.match
         progress.moved_at = core.now
