@@ -469,7 +469,7 @@ def _deadline(core: Core) -> Instant:
             due = [leader.beat_due, leader.probe_due]
             if leader.transfer is not None:
                 due.append(leader.transfer.ends_at)
-            if core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
+            elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
                 due.append(after(core.disk.in_flight.since, core.timing.disk_stall))
             return min(due)
         case PreCandidate() as role:
