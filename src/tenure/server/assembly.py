@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import msgspec
@@ -92,7 +92,7 @@ class Assembled:
     async def stop(self, hand_over_s: float) -> None:
         """A planned stop: transfer first and serve until that is done, then go with a word and a clean mark."""
         moved = await self.engine.hand_over(hand_over_s)
-        self.log.info("stopping", handed_over=moved)
+        self.log.tell("info", "stopping", handed_over=moved)
         self.member.stop()
         await self.engine.close()
         await self.transport.stop(say_closing=True)
@@ -127,7 +127,7 @@ class Assembled:
         if identity.record is not None and identity.founding == "sealed":
             seats = {(seat.name, seat.peer) for seat in identity.record.configuration.seats}
             if seats != set(config.cluster):
-                self.log.warning("cluster_differs", text="the cluster is founded; --cluster is only compared")
+                self.log.tell("warning", "cluster_differs", text="the cluster is founded; --cluster is only compared")
         floor = config.term_floor or None
 
         def stamp(wall: WallMs) -> int | str:
@@ -165,7 +165,7 @@ class Assembled:
         self.disk = DiskThread(
             opened.store,
             lambda number, sync_us: _quietly(call, self.engine.persisted, number, sync_us),
-            lambda error: self._disk_failed(error),
+            self._disk_failed,
         )
         self.disk.start()
         return replica, self.disk
@@ -175,11 +175,11 @@ class Assembled:
         if isinstance(error, NoSpace):
             self._loop.call_soon_threadsafe(self._no_space, error)
             return
-        self.log.error("disk_failed", text=str(error))
+        self.log.tell("error", "disk_failed", text=str(error))
         os._exit(exit_disk_failed)
 
     def _no_space(self, error: NoSpace) -> None:
-        self.log.error("no_space", text=str(error), retry_ms=int(no_space_retry_s * 1000))
+        self.log.tell("error", "no_space", text=str(error), retry_ms=int(no_space_retry_s * 1000))
         self._loop.call_later(no_space_retry_s, self.engine.resubmit)
 
     def _gauges(self, replica: Replica) -> None:
@@ -197,10 +197,8 @@ exit_disk_failed: Final = 74
 
 def _quietly(call: Callable[..., object], *arguments: object) -> None:
     """The loop may have ended while the disk's last batch was under way."""
-    try:
+    with suppress(RuntimeError):
         call(*arguments)
-    except RuntimeError:
-        pass
 
 
 def bind(address: Address) -> socket.socket:

@@ -225,8 +225,8 @@ def _check(merged: Mapping[str, Sourced], file: Path | None) -> Config:
     if values["cluster_secret_file"] is None and not values["insecure"]:
         for key, address in (("api", api), ("peer", peer)):
             if not address.loopback:
-                text = f"{address} is reachable from other machines: give --cluster-secret-file, or --insecure if you mean it"
-                raise fail(key, text)
+                text = f"{address} can be reached from other machines"
+                raise fail(key, f"{text}: give --cluster-secret-file, or --insecure if you mean it")
     if values["cluster_secret_file"] is not None:
         read_secret(values["cluster_secret_file"], merged["cluster_secret_file"][1])
     return Config(**values, file=file)

@@ -25,21 +25,9 @@ class Log:
         """From now on (SIGHUP)."""
         self._threshold = levels[level]
 
-    def debug(self, what: str, **detail: object) -> None:
-        """For whoever looks for a fault."""
-        self.write("debug", what, detail)
-
-    def info(self, what: str, **detail: object) -> None:
-        """Worth telling."""
-        self.write("info", what, detail)
-
-    def warning(self, what: str, **detail: object) -> None:
-        """Somebody should look."""
-        self.write("warning", what, detail)
-
-    def error(self, what: str, **detail: object) -> None:
-        """Somebody must look."""
-        self.write("error", what, detail)
+    def tell(self, level: str, what: str, **detail: object) -> None:
+        """One line: what happened, and its values."""
+        self.write(level, what, detail)
 
     def write(self, level: str, what: str, detail: dict[str, object]) -> None:
         """One line."""

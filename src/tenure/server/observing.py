@@ -7,7 +7,8 @@ from tenure.raft.founding import Record
 from tenure.raft.ready import Fatal, Trace
 from tenure.server.logs import Log
 
-_DEBUG: Final = frozenset({"noted", "note_void", "pre_vote_refused", "vote_refused", "snapshot_chunk"})
+_DEBUG: Final = frozenset({"pre_vote_asked", "pre_vote_answered", "round_failed"})
+"""Repeated every few milliseconds by a member that is alone."""
 
 
 class Observing:
@@ -39,31 +40,31 @@ class Observing:
         """For the histogram; a stall that others could take for death is worth a line."""
         self._telemetry.loop_late(micros)
         if micros > 100_000:
-            self._log.warning("loop_stalled", ms=micros // 1000)
+            self._log.tell("warning", "loop_stalled", ms=micros // 1000)
 
     def stopped(self, fatal: Fatal) -> None:
         """The member stops taking part; the API goes on to say so."""
         self._stopped = fatal.text
-        self._log.error("member_stopped", reason=fatal.reason, text=fatal.text)
+        self._log.tell("error", "member_stopped", reason=fatal.reason, text=fatal.text)
 
     # --- Tells ------------------------------------------------------------------------------------------------------
 
     def founding(self, missing: tuple[str, ...], refused: str | None) -> None:
         """Who is waited for."""
         if refused is not None:
-            self._log.error("founding_refused", text=refused)
+            self._log.tell("error", "founding_refused", text=refused)
         elif missing:
-            self._log.info("founding_waits", missing=",".join(missing))
+            self._log.tell("info", "founding_waits", missing=",".join(missing))
 
     def sealed(self, record: Record) -> None:
         """Part of a cluster."""
         names = ",".join(seat.name for seat in record.configuration.seats)
-        self._log.info("member_of", lineage=record.lineage, members=names)
+        self._log.tell("info", "member_of", lineage=record.lineage, members=names)
 
     def rejected(self, text: str) -> None:
         """A connection came to nothing."""
-        self._log.warning("peer_rejected", text=text)
+        self._log.tell("warning", "peer_rejected", text=text)
 
     def link(self, peer: str, state: str) -> None:
         """A peer came or went."""
-        self._log.info("peer", name=peer, state=state)
+        self._log.tell("info", "peer", name=peer, state=state)

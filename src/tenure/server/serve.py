@@ -42,21 +42,18 @@ def main(argv_options: Mapping[str, object]) -> int:
     try:
         listener = assembly.bind(config.api)
         opened = assembly.open_store(config)
-    except ConfigError as error:
-        log.error("start_failed", text=str(error))
-        return exit_error
-    except (Locked, NoSpace) as error:
-        log.error("start_failed", text=str(error))
-        return exit_error
-    except DiskFailed as error:
-        log.error("start_failed", text=str(error))
-        return assembly.exit_disk_failed
-    except StorageError as error:
-        log.error("start_failed", text=str(error))
-        return exit_data
+    except (ConfigError, StorageError) as error:
+        log.tell("error", "start_failed", text=str(error))
+        match error:
+            case ConfigError() | Locked() | NoSpace():
+                return exit_error
+            case DiskFailed():
+                return assembly.exit_disk_failed
+            case _:
+                return exit_data
     for note in opened.notes:
-        log.warning("store", text=note)
-    log.info("store_opened", member=opened.identity.member, created=opened.created, clean=opened.clean)
+        log.tell("warning", "store", text=note)
+    log.tell("info", "store_opened", member=opened.identity.member, created=opened.created, clean=opened.clean)
     if config.realtime:
         _real_time(log)
 
@@ -65,7 +62,7 @@ def main(argv_options: Mapping[str, object]) -> int:
             assembled = assembly.Assembled(config, log, opened, listener)
             return await _live(assembled, argv_options, log)
         except (TenureError, OSError) as error:
-            log.error("start_failed", text=str(error))
+            log.tell("error", "start_failed", text=str(error))
             return exit_error
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -88,7 +85,7 @@ async def _live(assembled: "object", argv_options: Mapping[str, object], log: Lo
     loop.add_signal_handler(signal.SIGINT, on_stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(assembled, argv_options, log, notifier))
     await assembled.start()
-    log.info("serving", api=str(assembled.config.advertise_api), peer=str(assembled.config.advertise_peer))
+    log.tell("info", "serving", api=str(assembled.config.advertise_api), peer=str(assembled.config.advertise_peer))
     notifier.ready("serving")
     beat = loop.create_task(_watchdog(notifier), name="watchdog")
     await stop.wait()
@@ -98,16 +95,16 @@ async def _live(assembled: "object", argv_options: Mapping[str, object], log: Lo
     await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
     beat.cancel()
     if not stopping.done():
-        log.warning("stopped_in_haste", text="asked twice; the next start counts as one after a crash")
+        log.tell("warning", "stopped_in_haste", text="asked twice; the next start counts as one after a crash")
         os._exit(exit_error)
     hurried.cancel()
     stopping.result()
-    log.info("stopped")
+    log.tell("info", "stopped")
     return 0
 
 
 async def _watchdog(notifier: Notifier) -> None:
-    """systemd restarts a member whose loop hangs."""
+    """A member whose loop hangs is restarted by systemd."""
     if notifier.watchdog_s is None:
         return
     while True:
@@ -126,15 +123,15 @@ def _reload(assembled: "object", argv_options: Mapping[str, object], log: Log, n
         fresh = configuration.load(argv_options, os.environ)
         secret = fresh.secret()
     except ConfigError as error:
-        log.error("reload_failed", text=str(error))
+        log.tell("error", "reload_failed", text=str(error))
     else:
         log.set_level(fresh.log_level)
         assembled.transport.secret = secret
         assembled.app.door.access = Access(assembled.api_secret(secret))
         needs = ", ".join(_changed(assembled.config, fresh))
         if needs:
-            log.warning("reload_partial", text=f"these change only with a restart: {needs}")
-        log.info("reloaded", level=fresh.log_level)
+            log.tell("warning", "reload_partial", text=f"these change only with a restart: {needs}")
+        log.tell("info", "reloaded", level=fresh.log_level)
     notifier.ready("serving")
 
 
@@ -151,4 +148,4 @@ def _real_time(log: Log) -> None:
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     except OSError as error:
-        log.warning("no_real_time_class", text=f"the kernel refused SCHED_RR: {error.strerror}")
+        log.tell("warning", "no_real_time_class", text=f"the kernel refused SCHED_RR: {error.strerror}")
