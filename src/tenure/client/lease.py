@@ -268,6 +268,9 @@ class Leadership:
             if seat.granted is not None:
                 shared.keeper.release(self._election, seat.granted.term)
             shared.keeper.withdraw(self._election)
+        seat.cause = seat.cause or "released"
+        seat.lost.set()
+        seat.ended.set()
         return _keepers.give_back(self._wish, shared, self._election)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from websockets.client import ClientProtocol
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
@@ -51,6 +52,7 @@ class Link:
         self._unsent = bytearray()
         self._parts: list[bytes] = []
         self._wants_write = True
+        self._ended = False
         scheme = "wss" if address.secure else "ws"
         uri = parse_uri(f"{scheme}://{address.url.split('://', 1)[1]}/v1/stream")
         self._protocol = ClientProtocol(
@@ -94,6 +96,8 @@ class Link:
 
     def send(self, frames: tuple[bytes, ...]) -> None:
         """Send messages, as much as the socket takes now, the rest when it wants."""
+        if self._protocol.state is not State.OPEN:
+            raise LinkBroken(f"{self.endpoint}: the member closed the stream")
         for frame in frames:
             self._protocol.send_text(frame)
         self._unsent += b"".join(self._protocol.data_to_send())
@@ -106,7 +110,7 @@ class Link:
 
     def close(self, reason: str) -> None:
         """Say goodbye if it can be said at once, then close. A closing frame tells the member that we haven't died."""
-        if self.state == "open":
+        if self._protocol.state is State.OPEN:
             self._protocol.send_close(CloseCode.NORMAL_CLOSURE, reason)
             self._unsent += b"".join(self._protocol.data_to_send())
             with suppress(OSError):  # it was broken already
@@ -164,16 +168,15 @@ class Link:
 
     def _receive(self) -> list[bytes]:
         messages: list[bytes] = []
-        ended = False
-        while not ended:
+        while not self._ended:
             try:
                 data = self._socket.recv(_receive_bytes)
             except _BLOCKED:
                 break
-            ended = not data
             if data:
                 self._protocol.receive_data(data)
             else:
+                self._ended = True
                 self._protocol.receive_eof()
             for event in self._protocol.events_received():
                 if isinstance(event, Response):
@@ -184,7 +187,7 @@ class Link:
                 raise LinkBroken(f"{self.endpoint}: {self._protocol.parser_exc}")
         # Pongs, and the answer to a closing frame.
         self._unsent += b"".join(self._protocol.data_to_send())
-        if ended and not messages:
+        if self._ended and not messages:
             raise LinkBroken(f"{self.endpoint}: the connection was closed")
         return messages  # what came with the end counts; the next read finds the end again
 
