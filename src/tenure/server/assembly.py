@@ -1,10 +1,8 @@
 """The one place that builds concrete things: clock, chance, store, disk thread, transport, engine, API (DESIGN 3)."""
 
 import asyncio
-import gc
 import os
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any, Final
@@ -33,8 +31,6 @@ from tenure.server.observing import Observing
 from tenure.storage import DiskThread, NoSpace, Opened, Store
 from tenure.wire.frames import Hello
 
-switch_interval_s: Final = 0.0005
-"""The disk's thread gets the interpreter back within this after its sync (P6.4; the default of 5 ms is a vote)."""
 no_space_retry_s: Final = 0.5
 
 
@@ -61,6 +57,7 @@ class Assembled:
         self._opened = opened
         self._loop = loop
         self._listener = listener
+        self._serving: asyncio.Task[None] | None = None
         self.disk: DiskThread | None = None
         self.name = opened.identity.name
         self.engine = NativeEngine(loop, self.clock, self.name, self.observing)
@@ -84,23 +81,27 @@ class Assembled:
         self._serving = self._loop.create_task(self.server._serve([self._listener]), name="api")  # noqa: SLF001
         await self.transport.start(config.peer.host, config.peer.port)
         self.member.start(self.transport)
-        gc.collect()
-        gc.freeze()  # P6.4: what lives from the start is never looked at again
-        gc.set_threshold(50_000, 20, 50)
-        sys.setswitchinterval(switch_interval_s)
 
     async def stop(self, hand_over_s: float) -> None:
         """A planned stop: transfer first and serve until that is done, then go with a word and a clean mark."""
         moved = await self.engine.hand_over(hand_over_s)
         self.log.tell("info", "stopping", handed_over=moved)
+        await self._end(clean=True)
+
+    async def crash(self) -> None:
+        """End as if the process had died: no word to the others, no clean mark. For tests in one process."""
+        await self._end(clean=False)
+
+    async def _end(self, clean: bool) -> None:
         self.member.stop()
         await self.engine.close()
-        await self.transport.stop(say_closing=True)
+        await self.transport.stop(say_closing=clean)
         self.server.should_exit = True
-        await self._serving
+        if self._serving is not None:
+            await self._serving
         if self.disk is not None:
             self.disk.stop()
-        self._opened.store.close(clean=True)
+        self._opened.store.close(clean=clean)
 
     # --- parts ------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ that can't be used, 65 for a data directory that needs a person, 74 when the dis
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -23,6 +24,8 @@ from tenure.server.notify import Notifier
 exit_error: Final = 1
 exit_usage: Final = 2
 exit_data: Final = 65
+switch_interval_s: Final = 0.0005
+"""The disk's thread gets the interpreter back within this after its sync (P6.4; the default of 5 ms is a vote)."""
 
 
 def main(argv_options: Mapping[str, object]) -> int:
@@ -85,6 +88,10 @@ async def _live(assembled: "object", argv_options: Mapping[str, object], log: Lo
     loop.add_signal_handler(signal.SIGINT, on_stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(assembled, argv_options, log, notifier))
     await assembled.start()
+    gc.collect()
+    gc.freeze()  # P6.4: what lives from the start is never looked at again
+    gc.set_threshold(50_000, 20, 50)
+    sys.setswitchinterval(switch_interval_s)
     log.tell("info", "serving", api=str(assembled.config.advertise_api), peer=str(assembled.config.advertise_peer))
     notifier.ready("serving")
     beat = loop.create_task(_watchdog(notifier), name="watchdog")
@@ -131,7 +138,7 @@ def _reload(assembled: "object", argv_options: Mapping[str, object], log: Log, n
         needs = ", ".join(_changed(assembled.config, fresh))
         if needs:
             log.tell("warning", "reload_partial", text=f"these change only with a restart: {needs}")
-        log.tell("info", "reloaded", level=fresh.log_level)
+        log.tell("info", "reloaded", log_level=fresh.log_level)
     notifier.ready("serving")
 
 

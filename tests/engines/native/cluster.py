@@ -159,7 +159,9 @@ class Cluster:
         site.inbox.append(Asked(self._token, request, origin))
         return self._token
 
-    def answer(self, site: Site, request: AnyRequest, origin: Origin | None = None, within_ms: int = 3_000) -> AnyResult:
+    def answer(
+        self, site: Site, request: AnyRequest, origin: Origin | None = None, within_ms: int = 3_000
+    ) -> AnyResult:
         """Ask and run until it is answered."""
         token = self.ask(site, request, origin)
         self.run(within_ms, until=lambda: token in site.answers)
