@@ -1,11 +1,11 @@
-"""Who leads: the replicated state machine, the steward that decides for it, and the holder's half of the lease rules. PURE.
+"""Who leads: the replicated state machine, the steward that decides for it, the holder's half of the lease rules. PURE.
 
-Idea. Everything that must never be forgotten or disputed (sessions, candidacies, holdings with their terms, fenced keys,
-answers already given) is state that a consensus log feeds: `machine.Machine.apply`. Everything that only time can tell
-(who is alive, who is healthy, when a lease has run out) is in the memory of the `steward.Steward`, which lives on the
-consensus leader for one consensus term and turns what it sees into commands. Everything that a node may believe about
-its own lease is in `holder.Holder`. The three meet in one rule (P3.9): a holder's lease ends before any steward may
-take it away.
+Idea. Everything that must never be forgotten or disputed (sessions, candidacies, holdings with their terms, fenced
+keys, answers already given) is state that a consensus log feeds: `machine.Machine.apply`. Everything that only time can
+tell (who is alive, who is healthy, when a lease has run out) is in the memory of the `steward.Steward`, which lives on
+the consensus leader for one consensus term and turns what it sees into commands. Everything that a node may believe
+about its own lease is in `holder.Holder`. The three meet in one rule (P3.9): a holder's lease ends before any steward
+may take it away.
 
     commands    what stands in the log: tagged, versioned, and how requests become it
     checks      the shape of a request, checked once where it enters

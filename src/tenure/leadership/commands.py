@@ -1,7 +1,7 @@
 """What stands in the replicated log: tagged, versioned msgpack (P10), one type per command.
 
 Two kinds. *Requests* come from somebody, perhaps with an `Origin` that makes them safe to repeat (P9). *Decisions* come
-from the steward; each names exactly what it was decided about (P3.4), and in `decided` the consensus term in which (P3.5).
+from the steward; each names exactly what it was decided about (P3.4), and in `decided` the consensus term of it (P3.5).
 
 Positions in these arrays are a format on disks: fields are added at the end, with a default; a change of meaning takes
 a new tag. `version` is raised with the cluster's feature version, never before every member speaks it.

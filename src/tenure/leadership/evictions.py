@@ -10,7 +10,7 @@ from tenure.leadership.state import State
 
 
 class Evictions:
-    """Samples of (instant, applied index), for one consensus term: a new steward begins to count anew."""
+    """Samples of (instant, next index), for one consensus term: a new steward begins to count anew."""
 
     __slots__ = ("_clients_keep_us", "_keyed_keep_us", "_samples", "_state", "_term")
 
@@ -22,23 +22,23 @@ class Evictions:
         self._samples: deque[tuple[int, LogIndex]] = deque()
 
     def sample(self, now: int) -> None:
-        """Remember how far the log was applied at `now`."""
-        self._samples.append((now, self._state.applied))
+        """Remember how far the log was applied at `now`: everything below the next index is at least so old."""
+        self._samples.append((now, LogIndex(self._state.applied + 1)))
         oldest = now - max(self._keyed_keep_us, self._clients_keep_us)
         while len(self._samples) > 1 and self._samples[1][0] <= oldest:
             self._samples.popleft()
 
     def decide(self, now: int) -> Evict | None:
         """What to forget, if there is anything."""
-        keyed_below = self._applied_at(now - self._keyed_keep_us)
-        clients_below = self._applied_at(now - self._clients_keep_us)
+        keyed_below = self._below(now - self._keyed_keep_us)
+        clients_below = self._below(now - self._clients_keep_us)
         oldest = next(iter(self._state.keyed.values()), None)
         keys_due = oldest is not None and oldest.index < keyed_below
         if keys_due or any(client.used < clients_below for client in self._state.clients.values()):
             return Evict(self._term, keyed_below, clients_below)
         return None
 
-    def _applied_at(self, when: int) -> LogIndex:
+    def _below(self, when: int) -> LogIndex:
         found = LogIndex(0)
         for sampled, index in self._samples:
             if sampled > when:

@@ -22,7 +22,7 @@ def recall(state: State, origin: Origin, index: LogIndex) -> StoredResult | None
     return answer.result
 
 
-def keep(state: State, origin: Origin, index: LogIndex, result: StoredResult) -> None:
+def keep(state: State, indexes: Indexes, origin: Origin, index: LogIndex, result: StoredResult) -> None:
     """Remember what was answered, for as long as P9 says."""
     if type(origin) is Sequenced:
         client = state.clients.get(origin.client)
@@ -32,8 +32,10 @@ def keep(state: State, origin: Origin, index: LogIndex, result: StoredResult) ->
         return
     assert type(origin) is Keyed
     while len(state.keyed) >= keyed_max:  # P9.2: bounded by count, oldest first
-        del state.keyed[next(iter(state.keyed))]
-    state.keyed[_key(origin)] = KeyedAnswer(origin.digest, index, result)
+        del state.keyed[indexes.keyed.popleft()]
+    key = _key(origin)
+    state.keyed[key] = KeyedAnswer(origin.digest, index, result)
+    indexes.keyed.append(key)
 
 
 def open_client(state: State, indexes: Indexes, nonce: str, index: LogIndex) -> ClientOpened:
@@ -61,8 +63,8 @@ def close_client(state: State, indexes: Indexes, name: str) -> None:
 
 def evict(state: State, indexes: Indexes, keyed_below: LogIndex, clients_below: LogIndex) -> None:
     """P9.2: forget what was last used below these indexes."""
-    for key in [key for key, answer in state.keyed.items() if answer.index < keyed_below]:
-        del state.keyed[key]
+    while indexes.keyed and state.keyed[indexes.keyed[0]].index < keyed_below:
+        del state.keyed[indexes.keyed.popleft()]
     for name in [name for name, client in state.clients.items() if client.used < clients_below]:
         close_client(state, indexes, name)
 

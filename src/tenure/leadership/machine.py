@@ -116,7 +116,7 @@ class Machine:
         turn = Turn(state, self._indexes, index, command.at_ms)
         result = _perform(turn, entry_term, body)
         if origin is not None:
-            idempotency.keep(state, origin, index, result)
+            idempotency.keep(state, self._indexes, origin, index, result)
         transitions = tuple(turn.transitions)
         self._recent.extend(transitions)
         return Applied(result, transitions, body)

@@ -4,6 +4,7 @@ They are msgspec Structs in arrays because they *are* the snapshot: `snapshots` 
 order of insertion, which is the same on every member because the log is; evictions rely on it.
 """
 
+from collections import deque
 from typing import Literal
 
 from msgspec import Struct
@@ -177,13 +178,15 @@ class State(Struct, array_like=True):
 class Indexes:
     """What can be derived from the state, kept for speed; never part of a snapshot."""
 
-    __slots__ = ("clients", "keys", "nodes")
+    __slots__ = ("clients", "keyed", "keys", "nodes")
 
     def __init__(self, state: State) -> None:
         self.nodes: dict[NodeId, SessionId] = {session.node: session.id for session in state.sessions.values()}
         """A node has at most one live session."""
         self.clients: dict[str, str] = {name.partition("-")[2]: name for name in state.clients}
         """Client sessions by the nonce of their opening."""
+        self.keyed: deque[str] = deque(state.keyed)
+        """The keys of `state.keyed`, oldest first: a dict is slow at giving up its first entry again and again."""
         self.keys: list[str] = list(state.kv)
         """Keys of `state.kv`, sorted when somebody lists them."""
 
