@@ -50,6 +50,8 @@ class Observer:
     chain: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     committed: dict[int, Entry] = field(default_factory=dict)
     commit_top: int = 0
+    led_commits: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """The last place that the leader of each term committed."""
     read_floor: dict[tuple[str, int], int] = field(default_factory=dict)
     snapshots: dict[int, int] = field(default_factory=dict)
     hashes: dict[int, str] = field(default_factory=dict)
@@ -123,16 +125,16 @@ class Observer:
         state = host.disk.hard_state
         own = state.term == term and state.vote == host.id
         self.require(own, "S8", f"{host.name} leads t{term}, but its disk says t{state.term} vote {state.vote}")
-        if self.commit_top:
-            top = self.committed[self.commit_top]
-            self.require(
-                host.disk.covers(top.index, top.term), "S4", f"{host.name} leads t{term} without {top.index}@{top.term}"
-            )
+        for earlier, (index, entry_term) in self.led_commits.items():
+            if earlier < term:
+                covered = host.disk.covers(index, entry_term)
+                self.require(covered, "S4", f"{host.name} leads t{term} without {index}@{entry_term} of t{earlier}")
         self.takeovers += 1
 
     def leader_commits(self, host: "Host", term: int, commit: int) -> None:
         """S7: only an entry of the own term, durable on a majority; S4: later leaders have it."""
         hosts = self.world.hosts
+        self.led_commits[term] = (commit, term)
         holding = sum(other.disk.covers(commit, term) for other in hosts)
         self.require(
             2 * holding > len(hosts),

@@ -291,10 +291,10 @@ class World:
             if not self.reachable(one, other):
                 return
             for here, there in ((one, other), (other, one)):
-                if self.linked[here.index][there.index]:
-                    continue
+                if self.linked[here.index][there.index] or here.core is None or there.core is None:
+                    continue  # the first to hear of it may have died of it
                 self.linked[here.index][there.index] = True
-                told = there.raft._core.known_batches.get(here.id, BatchNumber(0))
+                told = there.core._core.known_batches.get(here.id, BatchNumber(0))
                 self.arrive(here, LinkUp(there.id, there.boot, told, self.settings.feature_max))
 
         self.later(delay, stand)
@@ -422,6 +422,8 @@ class World:
 
     def resume(self, host: Host, micros: int) -> None:
         """It goes on: first it hears how long it stood, and what waits in its sockets, then its timers (P3.7, P4.7)."""
+        if not host.paused_until:
+            return  # healing was faster
         host.paused_until = 0
         items, host.inbox = host.inbox, []
         self.turn(host, [Stalled(micros), Lateness(micros), *items], drained=False)
@@ -434,6 +436,8 @@ class World:
         self.steps += 1
         now = host.clock.at(self.now)
         effects = host.replica.step(items, now, self.wall(), drained)
+        if effects.transitions:
+            self.observer.changed(host, effects.transitions)
         self.act(host, effects)
         core = host.core
         if core is None:
@@ -467,8 +471,6 @@ class World:
             self.later(micros, self.for_life(host, lambda: self.persisted(host, micros)))
         if self.dies_at(host, boundary, 2):
             return
-        if effects.transitions:
-            self.observer.changed(host, effects.transitions)
         for token, result in effects.answers:
             self.answer(host, token, result)
         self.arm(host, effects.deadline)
@@ -514,20 +516,18 @@ class World:
     # --- the disk ---------------------------------------------------------------------------------------------------
 
     def sync_time(self, host: Host) -> int:
-        """How long a write takes; a stalled disk goes on where it stood."""
+        """How long a write takes when the disk isn't stalled."""
         micros = int(self.plan.sync_us * (0.5 + self.rng.random()))
         if self.chance(5):
             micros *= 10
-        return max(micros, host.stalled_until - self.now)
+        return micros
 
     def persisted(self, host: Host, micros: int) -> None:
         """The write is durable; the process hears of it, unless it dies just then or stands still."""
-        wait = host.stalled_until - self.now
+        wait = max(host.stalled_until, host.paused_until) - self.now
         if wait > 0:
+            wait = min(wait, 20 * MS)  # looked at again, because healing ends every stall
             self.later(wait, self.for_life(host, lambda: self.persisted(host, micros + wait)))
-            return
-        if host.paused_until > self.now:
-            self.at(host.paused_until, self.for_life(host, lambda: self.persisted(host, micros)))
             return
         batch = host.disk.complete()
         self.observer.durable(host, batch)
