@@ -14,6 +14,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
+from websockets.typing import Subprotocol
 
 Message = dict[str, Any]
 
@@ -50,10 +51,8 @@ class Cluster:
     def push(self, session: str, **message: Any) -> None:
         stream = self.streams.get(session)
         if stream is not None:
-            try:
+            with suppress(ConnectionClosed):
                 stream.send(json.dumps({**message, "session": session}))
-            except ConnectionClosed:
-                pass
 
     def expire(self, session: str) -> None:
         """The session runs out."""
@@ -158,7 +157,12 @@ class Member:
         self.frozen = False
         self._secret = secret
         self._server: Server = serve(
-            self._serve, "127.0.0.1", port, subprotocols=["tenure.v1"], process_request=self._admit, compression=None
+            self._serve,
+            "127.0.0.1",
+            port,
+            subprotocols=[Subprotocol("tenure.v1")],
+            process_request=self._admit,
+            compression=None,
         )
         self.port: int = self._server.socket.getsockname()[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"

@@ -1,5 +1,7 @@
 """Stories of the keeper without I/O (P3.1, P3.2, P3.6, P3.7, P9.1)."""
 
+from itertools import pairwise
+
 from tenure.base.ids import Term
 from tenure.base.instants import MS, NEVER
 from tenure.client.events import (
@@ -362,7 +364,7 @@ def test_a_silent_endpoint_is_left_and_patience_grows() -> None:
         if stage.output.move:
             moved.append(stage.ms)
     assert moved[0] - 2_000 < 0
-    gaps = [later - earlier for earlier, later in zip(moved, moved[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(moved)]
     assert gaps == sorted(gaps)
     assert gaps[-1] >= 4 * gaps[0]
 

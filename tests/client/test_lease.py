@@ -10,7 +10,7 @@ import pytest
 
 from tenure.base.errors import Invalid
 from tenure.client.errors import Denied, LeaseLost, NodeInUse, TimedOut, Unreachable
-from tenure.client.lease import Leadership, lead
+from tenure.client.lease import Leadership, Lease, lead
 from tests.client.cluster import Cluster, Member, members
 
 PATIENCE = 30.0
@@ -74,6 +74,11 @@ def test_the_office_is_given_back_when_the_block_raises(one: tuple[Cluster, Memb
     assert cluster.held == {}
 
 
+def wait(lease: Lease, heard: threading.Event) -> None:
+    lease.lost.wait()
+    heard.set()
+
+
 def test_lost_wakes_threads_and_coroutines(one: tuple[Cluster, Member]) -> None:
     cluster, member = one
 
@@ -81,7 +86,7 @@ def test_lost_wakes_threads_and_coroutines(one: tuple[Cluster, Member]) -> None:
         async with stand(member) as lease:
             session = cluster.held["orders"][0]
             heard = threading.Event()
-            threading.Thread(target=lambda: lease.lost.wait() and heard.set()).start()
+            threading.Thread(target=wait, args=(lease, heard)).start()
             cluster.expire(session)
             cluster.push(session, type="session_gone", cause="expired")
             async with asyncio.timeout(PATIENCE):
@@ -151,12 +156,14 @@ def test_without_the_office_in_time_it_says_so(one: tuple[Cluster, Member]) -> N
 def test_waiting_for_the_office_can_be_cancelled(one: tuple[Cluster, Member]) -> None:
     cluster, member = one
 
+    async def wait() -> None:
+        async with asyncio.timeout(0.2), stand(member, node="b"):
+            pass
+
     async def work() -> None:
         async with stand(member):
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    async with stand(member, node="b"):
-                        pass
+                await wait()
 
     asyncio.run(work())
     assert cluster.sessions == {}

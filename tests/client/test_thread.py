@@ -1,4 +1,4 @@
-"""The keeper's thread against real sockets on loopback. Waits are for events; a noisy machine only makes them longer."""
+"""The keeper's thread against real sockets on loopback. Waits are for events: a noisy machine makes them longer."""
 
 import os
 import select

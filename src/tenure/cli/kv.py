@@ -1,0 +1,75 @@
+"""`tenure kv get|put|list`: small fenced metadata."""
+
+import sys
+
+import click
+import msgspec
+
+from tenure.base.errors import Invalid
+from tenure.cli.asking import Asking, asks
+from tenure.cli.exits import Exit
+
+
+@click.group("kv")
+def command() -> None:
+    """Read and write small fenced metadata."""
+
+
+@command.command("get")
+@click.argument("key")
+@click.option("--stale", is_flag=True, help="What the member that answers knows, without asking the others.")
+@asks
+def get(asking: Asking, *, key: str, stale: bool) -> int:
+    """Print the value of KEY as JSON; with --json its revision and term too."""
+    with asking.client() as client:
+        item = client.kv_get(key, stale=stale)
+    asking.answer(item, msgspec.json.format(msgspec.json.encode(item.value), indent=2).decode())
+    return Exit.OK
+
+
+@command.command("put")
+@click.argument("key")
+@click.argument("value")
+@click.option("--election", help="Write as this election's leader; the key refuses everybody else from then on.")
+@click.option("--term", type=int, help="The term under which we lead.")
+@click.option("--if-revision", type=int, help="Only if the key still has this revision (0: it doesn't exist).")
+@click.option("--string", is_flag=True, help="VALUE is a string, not JSON.")
+@asks
+def put(
+    asking: Asking,
+    *,
+    key: str,
+    value: str,
+    election: str | None,
+    term: int | None,
+    if_revision: int | None,
+    string: bool,
+) -> int:
+    """Write VALUE (JSON; - reads it from stdin) under KEY. Exit code 3 if the term is stale."""
+    text = sys.stdin.read() if value == "-" else value
+    with asking.client() as client:
+        written = client.kv_put(
+            key, text if string else _json(text), election=election, term=term, if_revision=if_revision
+        )
+    asking.answer(written, f"{written.key}: revision {written.revision}")
+    return Exit.OK
+
+
+@command.command("list")
+@click.argument("prefix", default="")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True)
+@asks
+def list_keys(asking: Asking, *, prefix: str, limit: int) -> int:
+    """List the keys that begin with PREFIX."""
+    with asking.client() as client:
+        found = client.kv_list(prefix, limit=limit)
+    lines = [*found.keys, *(["… and more: see --limit"] if found.more else [])]
+    asking.answer(found, "\n".join(lines) or f"no keys begin with {prefix!r}")
+    return Exit.OK
+
+
+def _json(text: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise Invalid("VALUE", f"isn't JSON ({error}): quote strings as '\"text\"', or give --string") from None

@@ -1,0 +1,77 @@
+"""`tenure why`: an election's history in words, from the causes and phases that the cluster keeps."""
+
+from itertools import pairwise
+from typing import Final
+
+import click
+
+from tenure.cli.asking import Asking, asks
+from tenure.cli.exits import Exit
+from tenure.cli.printing import moment, span, styled
+from tenure.leadership.engine import Cause, Holding, Phase
+
+_BEGAN: Final[dict[Cause, str]] = {
+    "first": "nobody had held it before",
+    "released": "its predecessor gave it back",
+    "closed": "its predecessor's session was closed",
+    "expired": "its predecessor's session ran out",
+    "stepdown": "its predecessor was asked to hand over",
+    "switchover": "its predecessor was asked to hand over to it",
+    "disconnected": "its predecessor's connection was lost",
+    "unhealthy": "its predecessor was unhealthy",
+    "paused": "the election had been paused",
+    "withdrawn": "its predecessor stopped standing",
+}
+_ENDED: Final[dict[Cause, str]] = {
+    "first": "it ended",
+    "released": "it gave the office back",
+    "closed": "its session was closed",
+    "expired": "its session ran out: it was not heard from for its TTL (crashed, hung, or cut off)",
+    "stepdown": "it was asked to hand over",
+    "switchover": "it was asked to hand over to a named successor",
+    "disconnected": "its connection was lost",
+    "unhealthy": "it was unhealthy",
+    "paused": "the election was paused",
+    "withdrawn": "it stopped standing",
+}
+
+
+@click.command("why")
+@click.argument("election")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=5, show_default=True, help="How many holdings.")
+@asks
+def command(asking: Asking, *, election: str, limit: int) -> int:
+    """Tell ELECTION's last holdings, newest first: who led, why it began and ended, how long each phase took."""
+    with asking.client() as client:
+        page = client.history(election, limit=limit)
+    told = [described(holding) for holding in page.holdings]
+    asking.answer(page, "\n\n".join(told) if told else f"Nobody has held {election} yet.")
+    return Exit.OK
+
+
+def described(holding: Holding) -> str:
+    """One holding for people."""
+    phases = sorted(holding.phases, key=lambda phase: phase.at_ms)
+    granted = next((phase.at_ms for phase in phases if phase.name == "granted"), None)
+    last = phases[-1].at_ms if phases else None
+    head = styled(f"{holding.node_id} led {holding.election}, term {holding.term}", "bold")
+    if holding.ended is None:
+        head = styled(f"{holding.node_id} leads {holding.election}, term {holding.term}", "good")
+    lines = [head]
+    if granted is not None:
+        lines.append(f"  since    {moment(granted)}: {_BEGAN[holding.began]}")
+    if holding.ended is not None and last is not None:
+        lasted = "" if granted is None else f" (after {span(last - granted)})"
+        lines.append(f"  until    {moment(last)}{lasted}: {_ENDED[holding.ended]}")
+    if holding.reason:
+        lines.append(f"  reason   {holding.reason}")
+    if len(phases) > 1:
+        lines.append(f"  phases   {_steps(phases)}")
+    return "\n".join(lines)
+
+
+def _steps(phases: list[Phase]) -> str:
+    steps = [phases[0].name.replace("_", " ")]
+    for earlier, later in pairwise(phases):
+        steps.append(f"{span(later.at_ms - earlier.at_ms)} → {later.name.replace('_', ' ')}")
+    return ", ".join(steps)
