@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from tenure.base.chance import Rng
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
-from tenure.base.instants import NEVER, Instant, after
-from tenure.raft import election, following, reads, replication, snapshots, suspicion, transfer
+from tenure.base.instants import Instant
+from tenure.raft import election, following, reads, replication, snapshots, suspicion, ticks, transfer
 from tenure.raft.disk import check_rollback, completed, know_batches, next_batch
 from tenure.raft.entries import COMMAND, FEATURE, Configuration, Entry, Restored, Snapshot
 from tenure.raft.events import (
@@ -85,7 +85,7 @@ class Raft:
             for event in events:
                 self._take(event)
             if drained and core.fatal is None:
-                self._tick()
+                ticks.tick(core)
         return self._finish()
 
     @property
@@ -286,21 +286,6 @@ class Raft:
             case SnapshotChunkReply() as message:
                 snapshots.on_chunk_reply(core, sender, message)
 
-    # --- time
-
-    def _tick(self) -> None:
-        core = self._core
-        match core.role:
-            case Leader() as leader:
-                _tick_leader(core, leader)
-            case PreCandidate() | Candidate() as role:
-                if core.now >= role.ends_at:
-                    election.round_over(core)
-                elif isinstance(role, PreCandidate) and core.suspicion and core.now >= core.suspicion.note_due:
-                    suspicion.send_notes(core)
-            case Follower():
-                _tick_follower(core)
-
     # --- outputs
 
     def _finish(self) -> Ready:
@@ -316,7 +301,7 @@ class Raft:
         write = next_batch(core)
         ready = Ready(
             tuple(core.send), write, tuple(core.accepted), tuple(core.refused), committed, tuple(core.reads),
-            tuple(core.transfers), tuple(core.traces), core.now if more else _deadline(core), core.fatal,
+            tuple(core.transfers), tuple(core.traces), core.now if more else ticks.deadline(core), core.fatal,
         )  # fmt: skip
         for gathered in (core.send, core.accepted, core.refused, core.reads, core.transfers, core.traces):
             if gathered:
@@ -385,48 +370,6 @@ def _lost(core: Core, evidence: Literal["fin", "refused", "timeout", "resigned"]
         suspicion.suspect(core, evidence)
 
 
-def _tick_leader(core: Core, leader: Leader) -> None:
-    patience = max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99)
-    if (
-        core.now >= core.grace_until
-        and core.now >= leader.won_at + patience
-        and not replication.quorum_heard(core, leader, patience)
-    ):
-        core.trace("quorum_lost", term=core.term)
-        transfer.give_up(core, "quorum_lost")
-        return
-    transfer.watch_disk(core, leader)
-    if not isinstance(core.role, Leader):
-        return
-    if core.now >= leader.probe_due:
-        idle = core.disk.in_flight is None and not core.disk.dirty
-        stalled = core.disk.in_flight is not None and core.now >= after(
-            core.disk.in_flight.since, core.timing.disk_stall
-        )
-        if len(core.voters) > 1 and (idle or stalled):
-            replication.probe_disks(core, leader)
-        leader.probe_due = after(core.now, core.timing.disk_stall)
-    if core.now >= leader.beat_due:
-        replication.raise_feature(core, leader)
-        replication.beat(core, leader)
-
-
-def _tick_follower(core: Core) -> None:
-    if core.suspicion is None:
-        if core.now < suspicion.timeout_at(core):
-            return
-        suspicion.suspect(core, "timeout")
-    state = core.suspicion
-    assert state is not None
-    if core.now >= state.turn_at:
-        if not suspicion.gives_way(core):
-            election.stand(core)
-    elif core.now >= state.note_due:
-        suspicion.send_notes(core)
-    if isinstance(core.role, Follower) and core.suspicion is not None and core.now >= core.suspicion.turn_at:
-        core.suspicion.turn_at = after(core.now, core.timing.step)  # not a voter: only tells
-
-
 def _hand_out(core: Core) -> tuple[tuple[Entry | Snapshot, ...], bool]:
     """Committed entries in order; an installed snapshot takes the place of all below it (P4.6)."""
     out: list[Entry | Snapshot] = []
@@ -459,24 +402,3 @@ def _note_committed(core: Core, entries: tuple[Entry, ...]) -> None:
                 )
     if leader is not None and core.commit == core.log.last_index:
         leader.uncommitted_bytes = 0
-
-
-def _deadline(core: Core) -> Instant:
-    if core.fatal is not None:
-        return NEVER
-    match core.role:
-        case Leader() as leader:
-            due = [leader.beat_due, leader.probe_due]
-            if leader.transfer is not None:
-                due.append(leader.transfer.ends_at)
-            elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
-                due.append(after(core.disk.in_flight.since, core.timing.disk_stall))
-            return min(due)
-        case PreCandidate() as role:
-            return min(role.ends_at, core.suspicion.note_due) if core.suspicion else role.ends_at
-        case Candidate() as role:
-            return role.ends_at
-        case Follower():
-            if core.suspicion is None:
-                return suspicion.timeout_at(core)
-            return min(core.suspicion.turn_at, core.suspicion.note_due)

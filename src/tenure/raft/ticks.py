@@ -1,0 +1,83 @@
+"""What time demands of each role, and when it does so next. Deadlines fire only behind drained sockets (P4.7)."""
+
+from tenure.base.instants import NEVER, Instant, after
+from tenure.raft import election, replication, suspicion, transfer
+from tenure.raft.state import Candidate, Core, Follower, Leader, PreCandidate
+
+
+def tick(core: Core) -> None:
+    """Fire what is due at `core.now`."""
+    match core.role:
+        case Leader() as leader:
+            _tick_leader(core, leader)
+        case PreCandidate() | Candidate() as role:
+            if core.now >= role.ends_at:
+                election.round_over(core)
+            elif isinstance(role, PreCandidate) and core.suspicion and core.now >= core.suspicion.note_due:
+                suspicion.send_notes(core)
+        case Follower():
+            _tick_follower(core)
+
+
+def _tick_leader(core: Core, leader: Leader) -> None:
+    patience = max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99)
+    if (
+        core.now >= core.grace_until
+        and core.now >= leader.won_at + patience
+        and not replication.quorum_heard(core, leader, patience)
+    ):
+        core.trace("quorum_lost", term=core.term)
+        transfer.give_up(core, "quorum_lost")
+        return
+    transfer.watch_disk(core, leader)
+    if not isinstance(core.role, Leader):
+        return
+    if core.now >= leader.probe_due:
+        idle = core.disk.in_flight is None and not core.disk.dirty
+        stalled = core.disk.in_flight is not None and core.now >= after(
+            core.disk.in_flight.since, core.timing.disk_stall
+        )
+        if len(core.voters) > 1 and (idle or stalled):
+            replication.probe_disks(core, leader)
+        leader.probe_due = after(core.now, core.timing.disk_stall)
+    if core.now >= leader.beat_due:
+        replication.raise_feature(core, leader)
+        replication.beat(core, leader)
+
+
+def _tick_follower(core: Core) -> None:
+    if core.suspicion is None:
+        if core.now < suspicion.timeout_at(core):
+            return
+        suspicion.suspect(core, "timeout")
+    state = core.suspicion
+    assert state is not None
+    if core.now >= state.turn_at:
+        if not suspicion.gives_way(core):
+            election.stand(core)
+    elif core.now >= state.note_due:
+        suspicion.send_notes(core)
+    if isinstance(core.role, Follower) and core.suspicion is not None and core.now >= core.suspicion.turn_at:
+        core.suspicion.turn_at = after(core.now, core.timing.step)  # not a voter: only tells
+
+
+def deadline(core: Core) -> Instant:
+    """The next instant at which `tick` has something to do; NEVER after a `Fatal`."""
+    if core.fatal is not None:
+        return NEVER
+    match core.role:
+        case Leader() as leader:
+            due = [leader.beat_due, leader.probe_due]
+            if leader.transfer is not None:
+                due.append(leader.transfer.ends_at)
+            elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
+                due.append(after(core.disk.in_flight.since, core.timing.disk_stall))
+            return min(due)
+        case PreCandidate() as role:
+            return min(role.ends_at, core.suspicion.note_due) if core.suspicion else role.ends_at
+        case Candidate() as role:
+            return role.ends_at
+        case Follower():
+            if core.suspicion is None:
+                return suspicion.timeout_at(core)
+            return min(core.suspicion.turn_at, core.suspicion.note_due)
