@@ -19,5 +19,6 @@ Left out, with room made for it: membership changes (P7), observers and witnesse
 Modules, lowest first: `entries`, `messages`, `events`, `ready` (types); `quorum` (arithmetic); `log` (the log in memory
 and how much of it is durable); `timing` (estimators, P6); `state` (all that a member knows; outputs gathered);
 `disk` (batches, P4); `replication` (leader's half), `following` (follower's half), `suspicion` (notes, P5),
-`election`, `reads`, `snapshots`, `transfer`; `ticks` (deadlines); `core` (dispatch). `founding`: what comes before the first term (P1.2).
+`election`, `reads`, `snapshots`, `transfer`; `ticks` (deadlines); `core` (dispatch). `founding`: what comes before the
+first term (P1.2).
 """
