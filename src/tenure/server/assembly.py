@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import uvicorn
@@ -28,7 +28,7 @@ from tenure.server.clock import RealClock
 from tenure.server.config import Address, Config, ConfigError
 from tenure.server.logs import Log
 from tenure.server.observing import Observing
-from tenure.storage import DiskThread, NoSpace, Opened, Store
+from tenure.storage import DiskThread, NoSpace, Opened, StorageError, Store
 from tenure.wire.frames import Hello
 
 no_space_retry_s: Final = 0.5
@@ -63,7 +63,7 @@ class Assembled:
         self.engine = NativeEngine(loop, self.clock, self.name, self.observing)
         self.boot = Boot(f"{self.rng.u64():016x}")
         self.member = Member(
-            loop, self.clock, self.engine, self._founding(), opened.store, self._hello(), self._begin, self.observing
+            loop, self.clock, self.engine, self._founding(), self, self._hello(), self._begin, self.observing
         )
         self.transport = Transport(self.member.identify, self.secret, self.member, self.clock)
         info = api.ServerInfo(self.name, _version(), self.api_secret(self.secret))
@@ -138,6 +138,14 @@ class Assembled:
                 return str(error)
 
         return Founding(me, identity.member, listed, stored, self.rng, stamp)
+
+    def set_founding(self, state: Literal["pending", "sealed"], record: Record) -> None:
+        """`native.founder.FoundingStore`. A disk that fails here ends the process, as later."""
+        try:
+            self._opened.store.set_founding(state, record)
+        except StorageError as error:
+            self.log.tell("error", "founding_not_stored", text=str(error))
+            os._exit(exit_disk_failed)
 
     def _begin(self, record: Record) -> tuple[Replica, DiskThread]:
         """Founded: what the store holds becomes a replica."""

@@ -1,6 +1,7 @@
 """Replicas wired by hand: virtual time, a network that delivers in order, disks that are done at the next step."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tenure.base.chance import SplitMix64
@@ -167,14 +168,14 @@ class Cluster:
         self.run(within_ms, until=lambda: token in site.answers)
         return site.answers[token]
 
-    def run(self, ms: int, until: "object | None" = None) -> None:
-        """Let time pass, event by event; `until` is a predicate that ends it early."""
+    def run(self, ms: int, until: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass, event by event; `until` ends it early."""
         end = Instant(self.now + ms * MS)
         while True:
             while self._deliver():
-                if callable(until) and until():
+                if until():
                     return
-            if callable(until) and until():
+            if until():
                 return
             due = min((site.deadline for site in self.sites if site.replica is not None), default=NEVER)
             if due > end:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tenure.engines.native.driver import NativeEngine
 from tenure.leadership.engine import (
     Compacted,
     KvGet,
@@ -17,12 +18,16 @@ from tenure.leadership.engine import (
 from tests.engines.native.members import Members, eventually, members, run
 
 
+async def put(engine: NativeEngine, key: str, value: bytes) -> KvWritten | Refused:
+    return await engine.ask(KvPut(key, value))
+
+
 def test_a_member_alone_founds_itself_and_serves(tmp_path: Path) -> None:
     async def story() -> None:
         async with members(tmp_path, 1) as cluster:
             engine = cluster.running["m1"].engine
             await cluster.leader()
-            assert isinstance(await engine.ask(KvPut("a", b"1")), KvWritten)
+            assert isinstance(await put(engine, "a", b"1"), KvWritten)
             value = await engine.ask(KvGet("a"))
             assert isinstance(value, KvValue)
             assert value.value == b"1"
@@ -46,7 +51,7 @@ def test_until_all_are_there_requests_are_refused_and_status_names_who_is_missin
         assert (report.state, report.quorum, report.missing) == ("founding", False, ("m3",))
         await cluster.start("m3")
         await cluster.leader()
-        assert isinstance(await engine.ask(KvPut("a", b"1")), KvWritten)
+        assert isinstance(await put(engine, "a", b"1"), KvWritten)
         for name in list(cluster.running):
             await cluster.crash(name)
 
@@ -58,7 +63,7 @@ def test_every_member_answers_and_all_agree(tmp_path: Path) -> None:
         async with members(tmp_path, 3) as cluster:
             await cluster.leader()
             for number, one in enumerate(cluster.running.values()):
-                assert isinstance(await one.engine.ask(KvPut("a", b"%d" % number)), KvWritten)
+                assert isinstance(await put(one.engine, "a", b"%d" % number), KvWritten)
                 for other in cluster.running.values():
                     value = await other.engine.ask(KvGet("a"))
                     assert isinstance(value, KvValue)
@@ -76,10 +81,10 @@ def test_acknowledged_writes_survive_dead_leaders(tmp_path: Path) -> None:
                 asked = cluster.running[next(name for name in cluster.names if name != leader)].engine
                 for number in range(10):
                     key, value = f"k{turn}.{number}", b"%d" % number
-                    if isinstance(await asked.ask(KvPut(key, value)), KvWritten):
+                    if isinstance(await put(asked, key, value), KvWritten):
                         written[key] = value
                 await cluster.crash(leader)
-                assert isinstance(await asked.ask(KvPut("after", b"%d" % turn)), KvWritten)
+                assert isinstance(await put(asked, "after", b"%d" % turn), KvWritten)
                 await cluster.start(leader)
             assert len(written) == 40
             engine = cluster.running[await cluster.leader()].engine
@@ -98,7 +103,7 @@ def test_a_planned_stop_of_the_leader_hands_over_first(tmp_path: Path) -> None:
             await cluster.stop(leader)
             assert "handed_over=True" in cluster.logs[leader].getvalue()
             engine = next(iter(cluster.running.values())).engine
-            assert isinstance(await engine.ask(KvPut("a", b"1")), KvWritten)
+            assert isinstance(await put(engine, "a", b"1"), KvWritten)
             again = await cluster.start(leader)
             assert "not clean" not in cluster.logs[leader].getvalue()
             found = await again.engine.ask(KvGet("a"))
@@ -153,7 +158,7 @@ def test_an_answer_that_raises_hurts_nobody_else(tmp_path: Path) -> None:
 
             request: Request[KvWritten] = KvPut("a", b"1")
             engine.submit(request, None, gone)  # type: ignore[arg-type]
-            assert isinstance(await engine.ask(KvPut("b", b"1")), KvWritten)
+            assert isinstance(await put(engine, "b", b"1"), KvWritten)
             assert engine.answers_failed == 1
 
     run(story())

@@ -1,0 +1,117 @@
+"""Three sources, one table: what wins, and how errors name the key and where it came from."""
+
+from pathlib import Path
+
+import pytest
+
+from tenure.server.config import Address, Config, ConfigError, load, options
+
+
+def loaded(flags: dict[str, object] | None = None, environment: dict[str, str] | None = None, *files: Path) -> Config:
+    return load(flags or {}, environment or {}, files=files)
+
+
+def refused(flags: dict[str, object] | None = None, environment: dict[str, str] | None = None, *files: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loaded(flags, environment, *files)
+    return str(caught.value)
+
+
+def test_without_anything_a_single_member_on_loopback() -> None:
+    config = loaded()
+    assert (str(config.api), str(config.peer), str(config.data_dir)) == (
+        "127.0.0.1:8368",
+        "127.0.0.1:8369",
+        "tenure-data",
+    )
+    assert config.cluster == (("m1", "127.0.0.1:8369"),)
+
+
+def test_flags_beat_the_environment_and_the_environment_beats_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "tenure.toml"
+    file.write_text('name = "from-file"\nheartbeat_ms = 30\nelection_floor_ms = 90\nlog_level = "error"\n')
+    config = loaded({"name": "from-flag"}, {"TENURE_NAME": "from-env", "TENURE_HEARTBEAT_MS": "40"}, file)
+    assert (config.name, config.heartbeat_ms, config.election_floor_ms) == ("from-flag", 40, 90)
+    assert config.log_level == "error"
+    assert config.file == file
+
+
+def test_an_unknown_key_is_an_error_that_names_it_and_its_source(tmp_path: Path) -> None:
+    file = tmp_path / "tenure.toml"
+    file.write_text("heartbeet_ms = 30\n")
+    assert refused(None, None, file) == f"heartbeet_ms ({file}): there is no such option"
+    assert refused(None, {"TENURE_HEARTBEET_MS": "1"}) == "TENURE_HEARTBEET_MS (environment): there is no such option"
+    assert refused({"heartbeet_ms": 1}) == "heartbeet_ms (command line): there is no such option"
+
+
+def test_variables_of_other_commands_may_stand_in_the_environment() -> None:
+    assert loaded(None, {"TENURE_ELECTION": "orders", "TENURE_ENDPOINTS": "http://x", "TENURE_TERM": "5"}).name == "m1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("heartbeat_ms", "fast", "must be an integer"),
+        ("heartbeat_ms", "1", "must lie between 5 and 1000"),
+        ("heartbeat_ms", True, "must be an integer"),
+        ("heartbeat_ms", 2.5, "must be an integer"),
+        ("insecure", "perhaps", "must be true or false"),
+        ("api", "localhost", "must be HOST:PORT"),
+        ("api", "localhost:99999", "must be HOST:PORT"),
+        ("log_level", "loud", "must be one of debug, info, warning, error"),
+        ("name", "no spaces", "must match"),
+        ("cluster", "m1", "must be NAME=HOST:PORT"),
+        ("cluster", "m1=a:1,m1=b:2", "twice"),
+        ("cluster", "m2=a:1,m3=b:2", "does not list this member"),
+        ("cluster", ",".join(f"m{n}=h:{n}" for n in range(1, 9)), "must list 1 to 7 members"),
+        ("election_floor_ms", "40", "must be at least twice heartbeat_ms"),
+        ("data_dir", "", "must be a string, not empty"),
+    ],
+)
+def test_a_wrong_value_names_the_key_the_source_and_the_reason(key: str, value: object, reason: str) -> None:
+    text = refused({key: value})
+    assert text.startswith(f"{key} (--{key.replace('_', '-')}): ")
+    assert reason in text
+
+
+def test_beyond_loopback_a_secret_or_an_explicit_insecure_is_needed(tmp_path: Path) -> None:
+    assert "--cluster-secret-file" in refused({"api": "0.0.0.0:8368"})
+    assert "--insecure" in refused({"peer": "10.0.0.1:8369"})
+    assert loaded({"api": "0.0.0.0:8368", "insecure": True}).api == Address("0.0.0.0", 8368)
+    secret = tmp_path / "secret"
+    secret.write_text("a long enough secret\n")
+    config = loaded({"api": "0.0.0.0:8368", "cluster_secret_file": str(secret)})
+    assert config.secret() == b"a long enough secret"
+
+
+def test_a_short_or_missing_secret_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    assert "can't be read" in refused({"cluster_secret_file": str(secret)})
+    secret.write_text("short\n")
+    assert "at least 16 bytes" in refused({"cluster_secret_file": str(secret)})
+    assert "needs cluster_secret_file" in refused({"require_secret": True})
+
+
+def test_the_cluster_may_be_a_table_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "tenure.toml"
+    file.write_text('name = "b"\n[cluster]\na = "127.0.0.1:1"\nb = "127.0.0.1:2"\n')
+    assert loaded(None, None, file).cluster == (("a", "127.0.0.1:1"), ("b", "127.0.0.1:2"))
+
+
+def test_addresses_of_version_six_keep_their_brackets() -> None:
+    config = loaded({"api": "[::1]:8368"})
+    assert config.api == Address("::1", 8368)
+    assert str(config.api) == "[::1]:8368"
+    assert config.api.loopback
+
+
+def test_what_is_advertised_follows_what_is_listened_on() -> None:
+    config = loaded({"advertise_api": "api.example:80"})
+    assert (str(config.advertise_api), str(config.advertise_peer)) == ("api.example:80", "127.0.0.1:8369")
+
+
+def test_every_option_has_a_flag_a_variable_and_help() -> None:
+    for option in options:
+        assert option.flag == "--" + option.name.replace("_", "-")
+        assert option.variable == "TENURE_" + option.name.upper()
+        assert len(option.help) > 10

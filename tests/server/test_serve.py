@@ -1,0 +1,185 @@
+"""A member as a process: how it starts, what it says, and how it ends."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import tenure
+
+pytestmark = pytest.mark.e2e
+
+patience_s = 20.0
+RUN = "import sys; from tenure.server.serve import main; sys.exit(main(dict(a.split('=', 1) for a in sys.argv[1:])))"
+SOURCES = str(Path(tenure.__path__[0]).parent)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+class Process:
+    """One member of its own, with what it wrote."""
+
+    def __init__(self, folder: Path, *before: str, **flags: str) -> None:
+        self.port = free_port()
+        self.log = folder / "member.log"
+        self._from = 0
+        self._from = len(self.said())
+        given = {
+            "data_dir": str(folder / "data"),
+            "api": f"127.0.0.1:{self.port}",
+            "peer": f"127.0.0.1:{free_port()}",
+            **flags,
+        }
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("TENURE_")}
+        with self.log.open("a") as errors:
+            self.child = subprocess.Popen(
+                [*before, sys.executable, "-c", RUN, *(f"{key}={value}" for key, value in given.items())],
+                stderr=errors,
+                cwd=folder,
+                env={**environment, "PYTHONPATH": SOURCES},
+            )
+
+    def said(self) -> str:
+        """Everything that this life wrote on standard error so far."""
+        return self.log.read_text()[self._from :] if self.log.exists() else ""
+
+    def until(self, text: str) -> None:
+        """Wait until it has said something."""
+        end = time.monotonic() + patience_s
+        while text not in self.said():
+            assert time.monotonic() < end, f"never said {text!r}:\n{self.said()}"
+            assert self.child.poll() is None, f"ended with {self.child.returncode}:\n{self.said()}"
+            time.sleep(0.01)
+
+    def ended(self) -> int:
+        """Its exit status."""
+        return self.child.wait(patience_s)
+
+    def put(self, key: str, value: object) -> int:
+        """One write; the HTTP status."""
+        body = json.dumps({"value": value}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/kv/{key}", data=body, method="PUT")
+        with urllib.request.urlopen(request, timeout=patience_s) as answer:
+            status: int = answer.status
+            return status
+
+
+@contextmanager
+def process(folder: Path, *before: str, **flags: str) -> Iterator[Process]:
+    """A member that is gone when the test is."""
+    one = Process(folder, *before, **flags)
+    try:
+        yield one
+    finally:
+        if one.child.poll() is None:
+            one.child.kill()
+            one.child.wait()
+
+
+def test_a_planned_stop_ends_with_zero_and_a_clean_mark(tmp_path: Path) -> None:
+    with process(tmp_path) as member:
+        member.until("leader_serves")
+        assert member.put("a", 1) == 200
+        member.child.send_signal(signal.SIGTERM)
+        assert member.ended() == 0
+    with process(tmp_path) as again:
+        again.until("leader_serves")
+        assert "created=False clean=True" in again.said()
+
+
+def test_after_a_kill_the_next_start_says_so_and_has_everything(tmp_path: Path) -> None:
+    with process(tmp_path) as member:
+        member.until("leader_serves")
+        assert member.put("a", 1) == 200
+        member.child.kill()
+        member.ended()
+    with process(tmp_path, api=f"127.0.0.1:{member.port}") as again:
+        again.until("the last stop was not clean")
+        again.until("serving api")
+        with urllib.request.urlopen(f"http://127.0.0.1:{member.port}/v1/kv/a", timeout=patience_s) as answer:
+            assert json.load(answer)["value"] == 1
+
+
+def test_a_wrong_option_ends_with_two_and_names_it(tmp_path: Path) -> None:
+    with process(tmp_path, heartbeat_ms="fast") as member:
+        assert member.ended() == 2
+        assert "heartbeat_ms (--heartbeat-ms): must be an integer" in member.said()
+
+
+def test_an_address_in_use_ends_with_one_before_the_directory_is_touched(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with process(tmp_path, api=f"127.0.0.1:{taken.getsockname()[1]}") as member:
+            assert member.ended() == 1
+            assert "can't listen" in member.said()
+            assert not (tmp_path / "data").exists()
+
+
+def test_a_directory_in_use_ends_with_one_and_names_the_process(tmp_path: Path) -> None:
+    with process(tmp_path) as first:
+        first.until("serving api")
+        with process(tmp_path) as second:
+            assert second.ended() == 1
+        assert f"in use by process {first.child.pid}" in second.said()
+
+
+def test_a_damaged_directory_ends_with_sixty_five_and_the_next_step(tmp_path: Path) -> None:
+    with process(tmp_path) as member:
+        member.until("leader_serves")
+        member.child.send_signal(signal.SIGTERM)
+        assert member.ended() == 0
+    database = tmp_path / "data" / "tenure.db"
+    damaged = bytearray(database.read_bytes())
+    damaged[2 * 4096 + 100 : 2 * 4096 + 4000] = bytes(3900)
+    database.write_bytes(damaged)
+    with process(tmp_path) as again:
+        assert again.ended() == 65
+        assert "Next step" in again.said()
+
+
+def test_sighup_takes_what_can_change_and_names_what_needs_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "tenure.toml"
+    file.write_text('log_level = "info"\n')
+    with process(tmp_path) as member:
+        member.until("serving api")
+        file.write_text('log_level = "debug"\nheartbeat_ms = 20\n')
+        member.child.send_signal(signal.SIGHUP)
+        member.until("these change only with a restart: heartbeat_ms")
+        member.until("reloaded log_level=debug")
+        file.write_text("log_levle = 3\n")
+        member.child.send_signal(signal.SIGHUP)
+        member.until("reload_failed")
+        assert member.put("a", 1) == 200
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_failed_sync_ends_the_member_at_once_with_seventy_four(tmp_path: Path) -> None:
+    inject = ("strace", "-f", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=40+", "--")
+    with process(tmp_path, *inject) as member:
+        end = time.monotonic() + patience_s
+        number = 0
+        while member.child.poll() is None and time.monotonic() < end:
+            number += 1
+            try:
+                member.put(f"k{number}", number)
+            except OSError:
+                time.sleep(0.05)
+        assert member.ended() == 74
+        assert "disk_failed" in member.said()
