@@ -18,7 +18,7 @@ from tenure.base.instants import MS, Instant
 from tenure.leadership import commands
 from tenure.leadership.commands import AnyBody
 from tenure.leadership.engine import AnyResult, Keepalive, Kept, SessionOpened
-from tenure.leadership.holder import Holder
+from tenure.leadership.holder import Holder, validity_us
 from tenure.leadership.machine import Machine
 from tenure.leadership.steward import Receipt, Steward, StewardSettings
 from tests.leadership.stage import ORDERS
@@ -46,6 +46,7 @@ class Node:
         self.name = name
         self.clock = clock
         self.lives = 0
+        self.quiet_until = 0
         self.open()
 
     def open(self) -> None:
@@ -53,7 +54,6 @@ class Node:
         self.holder = Holder(TTL_MS * MS, guard_us=0)  # no guard: the rule itself must suffice
         self.session: SessionId | None = None
         self.standing = False
-        self.answered: dict[int, None] = {}
 
     def now(self) -> Instant:
         return self.clock.at(self.world.true_us)
@@ -64,13 +64,17 @@ class Node:
     def act(self) -> None:
         """Do one of the things that nodes do."""
         world, chance = self.world, self.world.chance
+        if world.true_us < self.quiet_until:
+            return
+        if chance.below(30) == 0:
+            self.quiet_until = world.true_us + chance.below(3 * TTL_MS * MS)
         if self.session is None:
             process = f"{self.lives:015x}{self.name}"
             result = world.commit(commands.OpenSession(NodeId(self.name), TTL_MS, process, {}))
             if isinstance(result, SessionOpened):
                 self.session = result.session
             return
-        what = chance.below(20)
+        what = chance.below(40)
         lease = self.holder.lease(ORDERS)
         if not self.standing:
             world.commit(commands.Campaign(self.session, ORDERS, chance.below(3)))
@@ -201,13 +205,25 @@ class World:
     delay_ms=st.sampled_from([0, 5, 40, 150]),
     loss=st.sampled_from([0, 10, 40]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_two_nodes_believe_at_once_that_they_lead(
     seed: int, rates: list[Fraction], delay_ms: int, loss: int
 ) -> None:
     world = World(seed, rates, delay_ms, loss)
-    for _ in range(300):
+    for _ in range(400):
         world.step()
+
+
+@given(
+    ttl_us=st.integers(5 * MS, 60_000 * MS),
+    holder_rate=st.fractions(SLOW, FAST, max_denominator=1000),
+    steward_rate=st.fractions(SLOW, FAST, max_denominator=1000),
+)
+def test_a_lease_ends_at_its_holder_before_any_steward_may_take_it(
+    ttl_us: int, holder_rate: Fraction, steward_rate: Fraction
+) -> None:  # P3.9, the arithmetic alone, with no guard and no delay at all
+    believes_us = validity_us(ttl_us, 0, rho_permille=10) / holder_rate
+    assert believes_us <= ttl_us / steward_rate
 
 
 def test_that_world_is_not_an_empty_one() -> None:
