@@ -18,7 +18,6 @@ from tenure.api.telemetry import Telemetry
 from tenure.base.errors import Invalid
 
 _log: Final = logging.getLogger("tenure.api")
-_sweep_s: Final = 2.5
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -64,7 +63,7 @@ class App:
                 sweeper = asyncio.get_running_loop().create_task(self._sweep())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                self.door.closing = True
+                self.door.close()
                 if sweeper is not None:
                     sweeper.cancel()
                 await self.door.hub.stop()
@@ -75,7 +74,7 @@ class App:
         """One timer for all connections; their limits are coarse."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_sweep_s)
+            await asyncio.sleep(self.door.limits.sweep_ms / 1_000)
             now = loop.time()
             for guest in list(self.door.guests):
                 try:

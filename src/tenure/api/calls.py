@@ -109,11 +109,15 @@ class Call:
 
     @contextlib.asynccontextmanager
     async def noticing(self) -> AsyncIterator[None]:
-        """Inside, `gone` is set when the client leaves."""
+        """Inside, `gone` is set when the client leaves, or the server."""
+        self.door.waiting.add(self.gone)
+        if self.door.closing:
+            self.gone.set()
         task = asyncio.get_running_loop().create_task(self._listen())
         try:
             yield
         finally:
+            self.door.waiting.discard(self.gone)
             task.cancel()
 
     async def _listen(self) -> None:
@@ -195,7 +199,7 @@ async def read_election(call: Call) -> Reply:
                 view = await call.ask(request)
                 if not isinstance(view, ElectionView) or view.revision > after:
                     return from_result(view)
-                if loop.time() >= until or call.door.closing:
+                if loop.time() >= until:
                     return from_result(view)
                 await _first(changed, call.gone, until - loop.time())
                 if call.gone.is_set():
@@ -326,7 +330,7 @@ async def _handed_over(
         view = await call.ask(ReadElection(election))
         if isinstance(view, ElectionView) and view.node_id is not None and view.node_id != begun.from_:
             return Stepped(election, view.node_id, view.term, "done", begun.from_)
-        if loop.time() >= until or call.gone.is_set() or call.door.closing:
+        if loop.time() >= until or call.gone.is_set():
             return begun
         await _first(changed, call.gone, until - loop.time())
 

@@ -76,7 +76,7 @@ async def _pump(call: Call, after: int) -> None:
     coming = asyncio.ensure_future(anext(batches, None))
     gone = asyncio.ensure_future(call.gone.wait())
     try:
-        while not call.gone.is_set() and not call.door.closing:
+        while not call.gone.is_set():
             timeout_s = call.door.limits.sse_comment_ms / 1_000
             await asyncio.wait({coming, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():

@@ -83,6 +83,7 @@ class Reader:
     __slots__ = ("_ended", "_limit", "_parts", "_parts_bytes", "_rest")
 
     def __init__(self, message_bytes_max: int) -> None:
+        assert message_bytes_max >= 125, "the short branch of `feed` doesn't ask"
         self._limit = message_bytes_max
         self._rest = b""
         self._parts: list[bytes] | None = None
@@ -109,12 +110,15 @@ class Reader:
                 if taken is None:
                     break
                 end = taken
-            if self._ended:
+            if self._has_ended():
                 return found
             at = end
         self._rest = buffer[at:] if at else buffer
         self._refuse_early(found)
         return found
+
+    def _has_ended(self) -> bool:
+        return self._ended
 
     def _refuse_early(self, found: list[bytes | Control]) -> None:
         """A frame's head alone can be wrong: then what it announces isn't waited for."""

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from tenure.api.answers import Rejected, Reply, from_result, internal, problem, refused
@@ -124,7 +124,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close, after what is being answered."""
-        self.door.closing = True
+        self.door.close()
         if self._replies:
             self._is_ending = True
         else:
@@ -147,11 +147,16 @@ class HotProtocol(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         """Between two requests, as far as uvicorn's half knows."""
-        return not self._in_message and not self.pipeline and (self.cycle is None or self.cycle.response_complete)
+        cycle = self._cycle()
+        return not self._in_message and not self.pipeline and (cycle is None or cycle.response_complete)
+
+    def _cycle(self) -> RequestResponseCycle | None:
+        return self.cycle  # declared as never None in uvicorn, where it begins as None
 
     def _end_with(self, reply: Reply) -> None:
         """The last answer of this connection, if nothing else is being written."""
-        own = self.cycle is not None and self.cycle.more_body and not self.cycle.response_started
+        cycle = self._cycle()
+        own = cycle is not None and cycle.more_body and not cycle.response_started
         if self._is_between_answers() or (own and not self.pipeline):
             self._write(reply.wire())
         if not self.transport.is_closing():
@@ -349,7 +354,8 @@ class HotProtocol(HttpToolsProtocol):
         self.transport.set_protocol(Stream(self.door, self.transport, self.connections))  # type: ignore[arg-type] # uvicorn's set holds whatever has `shutdown`
 
     def _is_between_answers(self) -> bool:
-        return not self._replies and not self.pipeline and (self.cycle is None or self.cycle.response_complete)
+        cycle = self._cycle()
+        return not self._replies and not self.pipeline and (cycle is None or cycle.response_complete)
 
 
 def _request(line: re.Match[bytes], head: Head, body: bytes) -> tuple[AnyRequest, Origin | None]:

@@ -79,6 +79,10 @@ class Hub:
         self.start()
         self._attached[session] = listener
 
+    def is_attached(self, session: SessionId) -> bool:
+        """Whether somebody gets the pushes of `session`."""
+        return session in self._attached
+
     def detach(self, session: SessionId, listener: Listener) -> bool:
         """No more pushes; whether `listener` was still the one."""
         if self._attached.get(session) is not listener:

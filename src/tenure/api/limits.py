@@ -32,6 +32,8 @@ class Limits:
     """A request must have arrived as a whole within this time."""
     idle_timeout_ms: int = 75_000
     """A connection without requests is closed; a stream is pinged after a third of it."""
+    sweep_ms: int = 2_500
+    """How often the two above are looked after."""
     sse_comment_ms: int = 15_000
     long_poll_ms_default: int = 30_000
     drain_bytes_max: int = 8 * 1024 * 1024

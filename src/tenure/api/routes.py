@@ -13,7 +13,7 @@ from tenure.leadership import engine
 from tenure.wire import bodies
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One call. `answers` are by status the types of its JSON bodies; None is no JSON."""
 

@@ -8,15 +8,32 @@ or a future; whatever is said in one turn of the loop leaves in one write. Other
 import asyncio
 import logging
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
 
 from tenure.api import frames
 from tenure.api.door import Door
 from tenure.api.frames import Closed, Ping, Pong
 from tenure.api.hub import follow
+from tenure.api.messages import (
+    Attach,
+    Behind,
+    Observe,
+    SessionGone,
+    decode_fields,
+    decode_keep,
+    decode_own,
+    encode,
+    keep_mark,
+    keep_prefix,
+    mark_of,
+    noted,
+    origin_in,
+    push_of,
+    request_in,
+    session_form,
+)
 from tenure.base.errors import Invalid
 from tenure.base.ids import SessionId, counter_max, session_id
 from tenure.leadership.engine import (
@@ -30,7 +47,7 @@ from tenure.leadership.engine import (
     Kept,
     KvPut,
     KvValue,
-    Noted,
+    OpenSession,
     Origin,
     ReadSession,
     Refused,
@@ -40,91 +57,10 @@ from tenure.leadership.engine import (
     Transition,
     Validated,
 )
-from tenure.wire.bodies import KvPutMessage, check, counter_range, invalid_of, kv_value_body
+from tenure.wire.bodies import check, counter_range, invalid_of, kv_value_body
 
 _log: Final = logging.getLogger("tenure.api")
-_encode: Final = msgspec.json.Encoder().encode
-_keep_decoder: Final = msgspec.json.Decoder(Keepalive)
-_fields_decoder: Final = msgspec.json.Decoder(dict[str, Raw])
-_request_decoder: Final = msgspec.json.Decoder(AnyRequest)
-_put_decoder: Final = msgspec.json.Decoder(KvPutMessage)
-_origin_decoder: Final = msgspec.json.Decoder(Origin)
-_KEEP: Final = b'{"type":"keep"'
 _burst_bytes_max: Final = 64 * 1024
-_NOTED: Final = _encode(Noted())
-
-
-class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag="attach"):
-    """Tie an existing session to this connection."""
-
-    session: str
-
-
-class Observe(Struct, frozen=True, forbid_unknown_fields=True, tag="observe"):
-    """All transitions after a number, or from now on."""
-
-    after: Annotated[int, Meta(ge=0, le=counter_max)] | None = None
-
-
-_own_decoder: Final = msgspec.json.Decoder(Attach | Observe)
-
-
-class Granted(Struct, frozen=True, tag="granted"):
-    """Pushed: a hint to send a keepalive at once. Validity comes only from its acknowledgement (P3.1)."""
-
-    session: str | None
-    election: str | None
-    term: int | None
-    fence_token: str | None
-
-
-class SteppingDown(Struct, frozen=True, tag="stepdown"):
-    """Pushed: demote and release within the grace."""
-
-    session: str | None
-    election: str | None
-    term: int | None
-    successor: str | None
-    grace_ms: int | None
-
-
-class Ended(Struct, frozen=True, tag="ended"):
-    """Pushed: the holding is over."""
-
-    session: str | None
-    election: str | None
-    term: int | None
-    cause: str | None
-
-
-class SessionGone(Struct, frozen=True, tag="session_gone"):
-    """Pushed: the session itself is over."""
-
-    session: str | None
-    cause: Literal["closed", "expired"]
-
-
-class Behind(Struct, frozen=True, tag="compacted"):
-    """Pushed: transitions were lost; read the state and go on."""
-
-    next_number: int
-
-
-def _push_of(transition: Transition) -> Granted | SteppingDown | Ended | SessionGone | None:
-    session, election, term = transition.session, transition.election, transition.term
-    match transition.kind:
-        case "granted":
-            return Granted(session, election, term, transition.fence_token)
-        case "stepdown":
-            return SteppingDown(session, election, term, transition.successor, transition.grace_ms)
-        case "ended":
-            return Ended(session, election, term, transition.cause)
-        case "session_closed":
-            return SessionGone(session, "closed")
-        case "session_expired":
-            return SessionGone(session, "expired")
-        case _:
-            return None
 
 
 class Stream(asyncio.Protocol):
@@ -207,7 +143,7 @@ class Stream(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server goes (uvicorn)."""
-        self._door.closing = True
+        self._door.close()
         self._close(1001, "the member is shutting down")
 
     def sweep(self, now: float) -> None:
@@ -264,7 +200,7 @@ class Stream(asyncio.Protocol):
         self._transport.close()
 
     def _refuse(self, mark: bytes, code: Code, reason: str, field: str | None = None) -> None:
-        self._tell(mark, _encode(Refused(code, reason, field)))
+        self._tell(mark, encode(Refused(code, reason, field)))
 
     def _tell(self, mark: bytes, encoded: bytes) -> None:
         """An object with `"id":…,` (or what else marks it) put in front."""
@@ -283,9 +219,9 @@ class Stream(asyncio.Protocol):
                 pass
 
     def _message(self, message: bytes) -> None:
-        if message.startswith(_KEEP):
+        if message.startswith(keep_prefix):
             try:
-                keep = _keep_decoder.decode(message)
+                keep = decode_keep(message)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self._other(message)  # which finds the words
                 return
@@ -295,9 +231,11 @@ class Stream(asyncio.Protocol):
 
     def _keep(self, keep: Keepalive) -> None:
         if not (0 <= keep.number <= counter_max and 0 <= keep.health <= 100 and counter_range(keep.lag)):
-            self._refuse(_keep_mark(keep), "invalid", "number, health or lag out of range", "number")
+            self._refuse(keep_mark(keep), "invalid", "number, health or lag out of range", "number")
+        elif not session_form.fullmatch(keep.session):
+            self._refuse(keep_mark(keep), "invalid", "must look like <log index>-<16 hex digits>", "session")
         elif self._is_over():
-            self._refuse(_keep_mark(keep), "too_many", "too many unanswered requests")
+            self._refuse(keep_mark(keep), "too_many", "too many unanswered requests")
         else:
             self._submit(keep, None, partial(self._kept, keep))
 
@@ -305,14 +243,14 @@ class Stream(asyncio.Protocol):
         self._asked -= 1
         self._door.in_flight -= 1
         if type(result) is Kept:
-            self._say(_encode(result))
+            self._say(encode(result))
         else:
-            self._tell(_keep_mark(keep), _encode(result))
+            self._tell(keep_mark(keep), encode(result))
 
     def _other(self, message: bytes) -> None:
         """Anything but a keepalive of the usual form."""
         try:
-            fields = _fields_decoder.decode(message)
+            fields = decode_fields(message)
         except msgspec.ValidationError:
             self._refuse(b"", "invalid", "a message is a JSON object")
             return
@@ -321,15 +259,15 @@ class Stream(asyncio.Protocol):
             return
         mark = b""
         try:
-            mark = _mark_of(fields)
-            origin = _origin_of(fields)
+            mark = mark_of(fields)
+            origin = origin_in(fields)
             kind = bytes(fields.get("type", b""))
             if kind in {b'"attach"', b'"observe"'}:
-                self._own(mark, _own_decoder.decode(_encode(fields)))
+                self._own(mark, decode_own(encode(fields)))
                 return
-            request = _request_of(kind, fields)
+            request = request_in(kind, fields)
             if isinstance(request, Keepalive):
-                mark = mark or _keep_mark(request)
+                mark = mark or keep_mark(request)
             check(request)
         except msgspec.ValidationError as error:
             found = invalid_of(error)
@@ -350,7 +288,7 @@ class Stream(asyncio.Protocol):
             case SessionClosed(session):
                 self._detach(session)
             case KvValue():
-                self._tell(mark, _encode(kv_value_body(result)))
+                self._tell(mark, encode(kv_value_body(result)))
                 return
             case Refused(code="stale_term") if isinstance(request, KvPut):
                 self._door.telemetry.fence_rejected("kv")
@@ -358,16 +296,21 @@ class Stream(asyncio.Protocol):
                 self._door.telemetry.fence_rejected("validate")
             case _:
                 pass
-        self._tell(mark, _encode(result))
+        self._tell(mark, encode(result))
 
     def _ask(self, mark: bytes, request: AnyRequest, origin: Origin | None) -> None:
         if self._is_over():
             self._refuse(mark, "too_many", "too many unanswered requests")
+        elif isinstance(request, OpenSession) and self._has_no_place():
+            self._refuse(mark, "too_many", "too many sessions on this stream")
         else:
             self._submit(request, origin, partial(self._answered, mark, request))
 
     def _is_over(self) -> bool:
         return self._asked >= self._asked_max or self._door.is_full
+
+    def _has_no_place(self) -> bool:
+        return len(self._sessions) >= self._door.limits.stream_sessions_max
 
     def _submit(self, request: AnyRequest, origin: Origin | None, answer: Answer) -> None:
         self._asked += 1
@@ -393,6 +336,8 @@ class Stream(asyncio.Protocol):
                 request = ReadSession(session_id(session))
                 if self._is_over():
                     self._refuse(mark, "too_many", "too many unanswered requests")
+                elif self._has_no_place() and session not in self._sessions:
+                    self._refuse(mark, "too_many", "too many sessions on this stream")
                 else:
                     self._submit(request, None, partial(self._attachable, mark, request))
             case Observe(after):
@@ -406,7 +351,7 @@ class Stream(asyncio.Protocol):
     def _attach(self, session: SessionId) -> None:
         if self._gone:  # it was opened for a client that left meanwhile
             self._lost(session)
-        elif len(self._sessions) < self._door.limits.stream_sessions_max:
+        else:
             self._sessions.add(session)
             self._door.hub.attach(session, self)
 
@@ -416,16 +361,16 @@ class Stream(asyncio.Protocol):
 
     def pushed(self, transition: Transition) -> None:
         """The hub: a transition that names an attached session."""
-        push = _push_of(transition)
+        push = push_of(transition)
         if push is None:
             return
         if isinstance(push, SessionGone) and transition.session is not None:
             self._detach(transition.session)
-        self._say(_encode(push))
+        self._say(encode(push))
 
     def missed(self, compacted: Compacted) -> None:
         """The hub: something may have been missed."""
-        self._say(_encode(Behind(compacted.next_number)))
+        self._say(encode(Behind(compacted.next_number)))
 
     def _observe(self, mark: bytes, after: int | None) -> None:
         if self._observer is not None and not self._observer.done():
@@ -433,7 +378,7 @@ class Stream(asyncio.Protocol):
         elif self._door.watchers >= self._door.limits.watchers_max:
             self._refuse(mark, "too_many", "too many watchers")
         else:
-            self._tell(mark, _NOTED)
+            self._tell(mark, noted)
             start = self._engine.last_transition() if after is None else after
             self._observer = self._loop.create_task(self._follow(start))
 
@@ -443,10 +388,10 @@ class Stream(asyncio.Protocol):
         try:
             async for batch in follow(self._engine, after):
                 if isinstance(batch, Compacted):
-                    self._say(_encode(Behind(batch.next_number)))
+                    self._say(encode(Behind(batch.next_number)))
                     continue
                 for transition in batch:
-                    self._say(b'{"type":"transition",' + _encode(transition)[1:])
+                    self._say(b'{"type":"transition",' + encode(transition)[1:])
                     if self._out_bytes >= _burst_bytes_max:
                         await asyncio.sleep(0)  # the flush runs, and tells whether there is room
                         await self._room.wait()
@@ -461,46 +406,3 @@ class Stream(asyncio.Protocol):
 
 def _forget(result: AnyResult) -> None:
     """Nobody waits for this answer."""
-
-
-def _keep_mark(keep: Keepalive) -> bytes:
-    return b'"session":%s,"number":%d,' % (_encode(keep.session), keep.number)
-
-
-def _mark_of(fields: dict[str, Raw]) -> bytes:
-    """Takes the `id` out; what an answer to it begins with."""
-    raw = fields.pop("id", None)
-    if raw is None:
-        return b""
-    digits = bytes(raw)
-    if not (digits.isdigit() and len(digits) <= 16 and int(digits) <= counter_max):
-        raise Invalid("id", "must be an integer from 0 to 2^53 - 1")
-    return b'"id":%d,' % int(digits)
-
-
-def _origin_of(fields: dict[str, Raw]) -> Origin | None:
-    raw = fields.pop("origin", None)
-    if raw is None:
-        return None
-    try:
-        origin: Origin = _origin_decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise Invalid("origin", str(error)) from None
-    return origin
-
-
-def _request_of(kind: bytes, fields: dict[str, Raw]) -> AnyRequest:
-    """The request that a message is. A kv value stands in it as JSON, not as the engine's bytes."""
-    message = _encode(fields)
-    if kind == b'"kv_put"':
-        put = _put_decoder.decode(message)
-        value = bytes(put.value)
-        try:
-            value.decode()
-        except UnicodeDecodeError:
-            raise Invalid("value", "isn't UTF-8") from None
-        return KvPut(put.key, value, put.election, put.term, put.if_revision)  # type: ignore[arg-type] # checked next
-    request: AnyRequest = _request_decoder.decode(message)
-    if isinstance(request, Disconnected):
-        raise Invalid("type", "members alone say that a stream was lost")
-    return request

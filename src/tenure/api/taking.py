@@ -13,7 +13,7 @@ from tenure.base.errors import Invalid
 from tenure.base.ids import SessionId, counter_max
 from tenure.leadership.engine import AnyRequest, Keepalive, Keyed, KvPut, Origin, Sequenced
 from tenure.wire import bodies
-from tenure.wire.bodies import KeepaliveBody, KvPutBody, check, invalid_of
+from tenure.wire.bodies import KeepaliveBody, KvPutBody, check, check_put, invalid_of
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def checked(request: AnyRequest) -> None:
 
 
 def take_put(key: str, body: bytes) -> KvPut:
-    """`PUT /v1/kv/{key}`, the value as the bytes that came."""
+    """`PUT /v1/kv/{key}`, the value as the bytes that came. The key was, or will be, checked by the caller."""
     taken = take(_put_decoder, body)
     value = bytes(taken.value)
     if not value.isascii():
@@ -62,7 +62,10 @@ def take_put(key: str, body: bytes) -> KvPut:
         detail = f"the value has {len(value)} bytes, at most {bodies.kv_value_bytes_max} are taken"
         raise Rejected(refused("too_large", detail, field="value"))
     request = KvPut(key, value, taken.election, taken.term, taken.if_revision)  # type: ignore[arg-type] # checked below
-    checked(request)
+    try:
+        check_put(request)
+    except Invalid as error:
+        raise invalid(error) from None
     return request
 
 
