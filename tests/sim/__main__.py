@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,9 +51,11 @@ def report(seeds: range | list[int], jobs: int, budget: float) -> list[Outcome]:
     """Run seeds and print what came of them; the failures are returned."""
     began = time.monotonic()
     failed: list[Outcome] = []
+    seen: Counter[str] = Counter()
     done = simulated = steps = operations = granted = elected = expired = 0
     for outcome in outcomes(seeds, jobs, budget):
         done += 1
+        seen.update(outcome.seen)
         simulated += outcome.simulated_us
         steps += outcome.steps
         operations += outcome.operations
@@ -69,6 +72,7 @@ def report(seeds: range | list[int], jobs: int, budget: float) -> list[Outcome]:
         f"({1e6 * took * jobs / max(steps, 1):.0f} µs of a core each), {operations} operations, {elected} elections, "
         f"{granted} grants, {expired} expiries"
     )
+    print("  seen: " + ", ".join(f"{what} {count}" for what, count in sorted(seen.items())))
     return failed
 
 

@@ -1,7 +1,7 @@
 """One seed from its beginning to its verdict: 15 000 steps with faults, then 5 000 of healing."""
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
@@ -33,6 +33,7 @@ class Outcome:
     elected: int
     expired: int
     failure: str = ""
+    seen: dict[str, int] = field(default_factory=dict)
 
 
 class _Nobody:
@@ -144,4 +145,5 @@ def run(seed: int, faults_steps: int = FAULTS_STEPS, healing_steps: int = HEALIN
         observer.takeovers,
         observer.expired,
         failure,
+        dict(world.seen),
     )

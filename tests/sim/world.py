@@ -7,6 +7,7 @@ function of its seed, and `trace` (a running checksum over every step) says whet
 A step is one turn of a member: a delivered frame or request, a timer, or the completion of a write.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from random import Random
@@ -160,6 +161,8 @@ class World:
         self.steps = 0
         self.trace = 0
         self.healed = False
+        self.seen: Counter[str] = Counter()
+        """How often each decision was traced: what a set of seeds has exercised."""
         self.observer = Observer(self)
         self._heap: list[tuple[int, int, Action]] = []
         self._number = 0
@@ -438,6 +441,8 @@ class World:
         effects = host.replica.step(items, now, self.wall(), drained)
         if effects.transitions:
             self.observer.changed(host, effects.transitions)
+        for trace in effects.traces:
+            self.seen[trace.what] += 1
         self.act(host, effects)
         core = host.core
         if core is None:
