@@ -49,10 +49,10 @@ def _once(asking: Asking, client: Client, *, stale: bool) -> int:
 def described(report: StatusReport) -> str:
     """The report for people."""
     consensus = report.consensus
+    progress = f"committed {consensus.commit_index}, applied {consensus.applied_index}"
     head = [
         f"cluster {report.cluster_id or '-'}, as {report.member} sees it: {report.state}",
-        f"consensus leader {consensus.leader or 'none'}, term {consensus.term}, committed {consensus.commit_index}, "
-        f"applied {consensus.applied_index}",
+        f"consensus leader {consensus.leader or 'none'}, term {consensus.term}, {progress}",
     ]
     if not report.quorum:
         missing = f" Missing: {', '.join(report.missing)}." if report.missing else ""

@@ -315,7 +315,7 @@ class Client:
                 try:
                     answer = self._attempt(method, self._endpoints[place], path, data, ticket, sent, waits, left)
                 except Unreachable as error:
-                    last = error
+                    last = last if isinstance(last, NoQuorum) else error  # a member that answered tells more
                     continue
                 self._preferred = place
                 refused = None if answer.status < 400 else _refused(answer)
