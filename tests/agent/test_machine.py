@@ -113,6 +113,14 @@ def test_a_stub_that_comes_too_late_starts_nothing_and_the_office_is_given_back(
     assert kinds(story.until_due()) == [Release, Campaign]
 
 
+def test_a_renewal_that_comes_in_time_starts_what_was_too_late_before() -> None:
+    story = Story()
+    story(Ready())
+    story(Begin())
+    assert story(Granted(T7, "t", Instant(story.now + 50 * MS))) == []
+    assert kinds(story(Renewed(T7, story.end))) == [Spawn, Arm]
+
+
 def test_only_a_confirmed_renewal_moves_the_deadlines() -> None:
     story = Story().lead()
     before = story.machine.deadline
@@ -331,6 +339,11 @@ def test_a_refusal_while_standing_ends_with_125_and_is_no_matter_while_leading()
 
 def test_a_killed_guardian_counts_as_the_application_killed() -> None:
     assert Story().lead()(GuardianLost(137)) == [Finish(137)]
+
+
+def test_an_agent_that_was_stopped_itself_finds_its_lease_lost_and_not_its_application_at_fault() -> None:
+    story = Story().lead()
+    assert story(GuardianLost(137), 5_000) == [Release(T7), Campaign()]
 
 
 def test_a_guardian_that_cant_stand_ends_with_125() -> None:

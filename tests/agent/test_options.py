@@ -30,7 +30,12 @@ def test_the_defaults_look_at_this_machine() -> None:
 
 
 def test_the_environment_stands_below_the_command_line_and_above_the_defaults() -> None:
-    environment = {"TENURE_TTL": "700ms", "TENURE_ON_EXIT": "keep", "TENURE_ONCE": "yes", "TENURE_NODE": "env"}
+    environment = {
+        "TENURE_TTL": "700ms",
+        "TENURE_AGENT_ON_EXIT": "keep",
+        "TENURE_AGENT_ONCE": "yes",
+        "TENURE_NODE": "env",
+    }
     parsed = options.parse("orders", ["true"], {"node": "flag", "ttl": None}, environment)
     assert (parsed.ttl_us, parsed.policy.on_exit, parsed.policy.once, parsed.node) == (700 * MS, "keep", True, "flag")
 

@@ -91,8 +91,7 @@ class Agent:
 
     def pid(self, name: str) -> int:
         path = self.folder / name
-        wait_for(path.exists, f"the application's {name}")
-        return int(path.read_text().split()[0])
+        return int(wait_for(lambda: path.exists() and path.read_text().split(), f"the application's {name}")[0])
 
     def guardian(self) -> int:
         return wait_for(lambda: tree.children(self.process.pid), "the guardian")[0]  # type: ignore[no-any-return]
@@ -347,6 +346,29 @@ def test_in_a_namespace_the_application_ends_and_reports_as_elsewhere(start: Sta
     stop(tree.children(tree.children(agent.guardian())[0])[0])
     agent.wait("frozen")
     assert agent.code() == 137
+
+
+def test_an_agent_whose_stderr_nobody_reads_goes_on() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    options = ["restart=always", "restart-limit=3", "once=yes"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.agent.puppet", "k", *options, "--", "false"],
+        stderr=writing,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": "src"},
+    )
+    try:
+        assert process.wait(PATIENCE_S) == 1
+    finally:
+        process.kill()
+        os.close(reading)
+        os.close(writing)
 
 
 def test_the_agent_says_what_protects(start: Start) -> None:

@@ -54,5 +54,6 @@ def test_nothing_is_started_but_from_a_grant_or_under_an_office_that_is_held() -
     assert starting == {
         (State.CAMPAIGNING, Kind.GRANTED),
         (State.STARTING, Kind.READY),
+        (State.STARTING, Kind.RENEWED),
         (State.BACKOFF, Kind.DUE),
     }

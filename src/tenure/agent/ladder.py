@@ -5,12 +5,14 @@ from typing import Final
 
 from tenure.base.errors import Invalid
 from tenure.base.instants import MS, Instant, Micros
+from tenure.leadership.holder import guard_divisor, guard_us_min, validity_us
 
 sigterm_before_us_min: Final = Micros(100 * MS)
 sigkill_before_us: Final = Micros(20 * MS)
+rho_permille: Final = 10
+"""P3.7: clocks differ in rate by at most 1 %."""
 renewals_lost_min: Final = 2
 """A lease must survive the loss of this many renewals in a row before its application is told to end."""
-guard_us_min: Final = Micros(10 * MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Ladder:
 def of(ttl_us: Micros) -> Ladder:
     """The ladder of a TTL. `Invalid` if SIGTERM would come before two lost renewals (so the least TTL is 243 ms)."""
     renew = ttl_us // 5
-    validity = ttl_us * 99 // 101 - max(guard_us_min, ttl_us // 50)
+    validity = validity_us(ttl_us, max(guard_us_min, ttl_us // guard_divisor), rho_permille)
     before = max(sigterm_before_us_min, ttl_us // 5)
     if validity - before < renewals_lost_min * renew + renew // 2:
         raise Invalid(

@@ -205,6 +205,8 @@ class Machine:
 
     def _gone(self, code: int, now: Instant) -> Kind:
         """The application's tree is gone: what next?"""
+        if not self.why and self.armed is not None and now >= self.armed.sigterm_at:
+            self._note("frozen" if self.frozen else "lost")  # the deadman acted while we ourselves were stopped
         self.told = False
         self.frozen = False
         self.armed = None

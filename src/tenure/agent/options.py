@@ -16,12 +16,15 @@ Restart = Literal["no", "on-failure", "always"]
 OnExit = Literal["release", "keep"]
 Tree = Literal["auto", "namespace", "plain"]
 Kind = Literal["text", "flag", "number", "duration", "choice", "path"]
+SHARED: Final = frozenset({"endpoints", "node", "ttl", "secret-file"})
 default_endpoint: Final = "http://127.0.0.1:8368"
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option. Its environment variable is TENURE_ and its name in capitals; the command line wins."""
+    """One option. The command line wins over its environment variable, TENURE_AGENT_ and its name in capitals;
+    `SHARED` ones, which the SDK and the CLI read too, are only TENURE_.
+    """
 
     name: str
     kind: Kind
@@ -37,7 +40,8 @@ class Option:
     @property
     def variable(self) -> str:
         """As it stands in the environment."""
-        return "TENURE_" + self.name.upper().replace("-", "_")
+        prefix = "TENURE_" if self.name in SHARED else "TENURE_AGENT_"
+        return prefix + self.name.upper().replace("-", "_")
 
 
 TABLE: Final = (

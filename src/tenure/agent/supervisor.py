@@ -260,12 +260,12 @@ class Supervisor:
 
 
 class Signals:
-    """SIGTERM and SIGINT as bytes on a pipe. The keeper's threads don't see them; the main thread does."""
+    """SIGTERM, SIGINT and SIGHUP as bytes on a pipe. The keeper's threads don't see them; the main thread does."""
 
     def __init__(self) -> None:
         self.fd, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _heard)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 

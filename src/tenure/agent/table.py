@@ -115,7 +115,7 @@ TABLE: Final[dict[State, dict[Kind, Row]]] = {
     _S: {
         Kind.READY: (_S, (Do.SPAWN,)),
         Kind.EXECUTED: (_L, (Do.RUNS,)),
-        Kind.RENEWED: (_S, (Do.EXTEND, Do.ARM)),
+        Kind.RENEWED: (_S, (Do.EXTEND, Do.SPAWN, Do.ARM)),
         Kind.UNCONFIRMED: (_S, (Do.BLANK,)),
         Kind.FROZEN: (_S, (Do.FREEZE,)),
         Kind.THAWED: (_S, (Do.ARM,)),

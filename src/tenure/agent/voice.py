@@ -1,13 +1,16 @@
 """What the agent says on stderr, for people or as JSON lines. Never on the renewal path."""
 
 import json
-import sys
+import os
+import select
 import time
 from typing import Final, Protocol
 
 from tenure.agent.acts import Say
 from tenure.base.instants import Instant
 
+STDERR: Final = 2
+_PIPE_BUF: Final = select.PIPE_BUF
 _WORDS: Final = {
     "protected": "deadman stands: {by}",
     "connected": "connected to {endpoint}",
@@ -73,8 +76,15 @@ class _Known(dict[str, object]):
 
 
 def _write(line: str) -> None:
+    """Only if it doesn't block: an agent that waits for whoever reads its stderr supervises nobody.
+
+    A pipe that is ready has room for PIPE_BUF bytes; longer lines are cut. (O_NONBLOCK would be the application's too.)
+    """
+    data = line.encode(errors="replace")[:_PIPE_BUF]
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
     try:
-        sys.stderr.write(line)
-        sys.stderr.flush()
-    except (OSError, ValueError):
+        if any(events & select.POLLOUT for _, events in poll.poll(0)):
+            os.write(STDERR, data)
+    except OSError:
         return  # nobody listens any more; leading goes on

@@ -23,14 +23,14 @@ from tenure.cli import demo_ledger as book
 from tenure.cli.demo_ledger import ELECTION, now_us
 from tenure.cli.demo_processes import Broken, Process, Watch, free_ports, is_stopped, send, stop, until
 from tenure.client import Client
-from tenure.client.errors import ClientError
+from tenure.client.errors import ClientError, Missing
 from tenure.leadership.engine import ElectionView, StatusReport
 
 MEMBERS: Final = ("m1", "m2", "m3")
 WORKERS: Final = ("a", "b", "c")
 TTL: Final = "500ms"
 client_timeout_s: Final = 5.0
-beat_s: Final = 0.002
+steady_s: Final = 0.3
 
 
 class Account(Protocol):
@@ -149,25 +149,41 @@ class Demo:
         """Linearizable."""
         return self.client.status()
 
-    def election(self) -> ElectionView:
-        """The office."""
-        return self.client.election(ELECTION)
+    def election(self) -> ElectionView | None:
+        """The office; None before anybody has stood for it."""
+        with suppress(Missing):
+            return self.client.election(ELECTION)
+        return None
 
     def leader(self) -> tuple[str, int]:
         """Node and term of whoever leads, once somebody does and writes."""
 
         def look() -> tuple[str, int] | None:
+            for agent in self.agents.values():
+                if agent.popen.poll() not in {None, 137}:
+                    raise Broken(f"{agent.name} ended with {agent.popen.returncode}")
             view = self.election()
-            if view.node_id is None:
+            if view is None or view.node_id is None:
                 return None
             newest = self.database.execute("SELECT term FROM ledger ORDER BY id DESC LIMIT 1").fetchone()
             return (view.node_id, view.term) if newest and newest[0] == view.term else None
 
         return until(look, "somebody leads and writes")
 
+    def settled(self) -> tuple[str, int]:
+        """The same, after a moment of steady writing, and with everybody standing again."""
+        self.candidates(len(WORKERS))
+        time.sleep(steady_s)
+        return self.leader()
+
     def candidates(self, count: int) -> None:
         """Wait until so many stand, so that somebody can take over."""
-        until(lambda: len(self.election().candidates) >= count, f"{count} candidates stand")
+
+        def look() -> bool:
+            view = self.election()
+            return view is not None and len(view.candidates) >= count
+
+        until(look, f"{count} candidates stand")
 
     def successor(self, term: int, since_us: int) -> book.Row:
         """Wait for the first row under a newer term; tell how it came about, as the successor's agent saw it."""
@@ -203,7 +219,7 @@ def set_up(demo: Demo) -> None:
 
     until(founded, "the members found a cluster", 40.0)
     demo.account.tell(
-        f"{', '.join(MEMBERS)} have founded a cluster (three processes, three disks' worth of fsync)",
+        f"{', '.join(MEMBERS)} have founded a cluster of three processes",
         ms(began, now_us()),
     )
     began = now_us()
@@ -221,7 +237,7 @@ def kill_consensus_leader(demo: Demo) -> None:
     """Chapter 1."""
     name = until(lambda: demo.status().consensus.leader, "a consensus leader")
     demo.account.phase(f"1. kill -9 of the consensus leader, {name}")
-    node, term = demo.leader()
+    node, term = demo.settled()
     for number in range(20):  # a client that writes all the time, warm
         demo.client.kv_put("demo/beat", number)
     killed = now_us()
@@ -245,16 +261,16 @@ def kill_consensus_leader(demo: Demo) -> None:
 
 
 def _caught_up(demo: Demo, name: str) -> bool:
-    with suppress(ClientError):
-        report = demo.status()
-        member = report.members.get(name)
-        return member is not None and member.match_index is not None and member.lag is not None and member.lag <= 50
+    """It answers by itself, and has applied what was committed when it was asked."""
+    with suppress(ClientError), Client(f"http://127.0.0.1:{demo.api[name]}", timeout=1.0) as own:
+        committed = demo.status().consensus.commit_index
+        return own.status(stale=True).consensus.applied_index >= committed
     return False
 
 
 def kill_leading_worker(demo: Demo) -> None:
     """Chapter 2."""
-    node, term = demo.leader()
+    node, term = demo.settled()
     demo.account.phase(f"2. kill -9 of the leading worker, {node}")
     started = demo.agents[node].event("started")
     assert started is not None
@@ -272,7 +288,7 @@ def kill_leading_worker(demo: Demo) -> None:
 
 def step_down(demo: Demo) -> None:
     """Chapter 3."""
-    node, term = demo.leader()
+    node, term = demo.settled()
     demo.account.phase(f"3. POST /leadership/stepdown: {node} hands over")
     asked = now_us()
     done = demo.client.stepdown(ELECTION, reason="demo")
@@ -323,8 +339,7 @@ def freeze_without_agent(demo: Demo) -> None:
 
 def freeze_under_agent(demo: Demo) -> None:
     """Chapter 5: the same freeze, and the kernel's timer."""
-    demo.candidates(len(WORKERS))
-    node, term = demo.leader()
+    node, term = demo.settled()
     demo.account.phase(f"5. The same freeze under `tenure run`: worker, guardian and agent of {node} are all stopped")
     agent = demo.agents[node]
     started = agent.event("started", max(each["at_us"] for each in agent.events() if each["event"] == "granted"))
