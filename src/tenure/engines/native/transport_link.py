@@ -64,7 +64,7 @@ class Link:
         if say_closing:
             self.send(encode(Closing()))
             self.flush()
-            outbound.close()
+            outbound.finish()
         else:
             outbound.abort()
 
@@ -238,8 +238,17 @@ class Outbound(asyncio.Protocol):
         """Bytes that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
+    def finish(self) -> None:
+        """End behind what was written: half-close, and wait for the peer's end.
+
+        A plain close with a pong unread would reset the connection, and a reset takes away what the peer has not read.
+        """
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+            self._hub.loop.call_later(self._hub.limits.flush_timeout_ms / 1000, self.abort)
+
     def close(self) -> None:
-        """End behind what was written."""
+        """End; what was written may still arrive."""
         if self._transport is not None:
             self._transport.close()
 
