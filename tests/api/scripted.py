@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import uvicorn
 import uvloop
 
-from tenure.api import App, Limits, Served, ServerInfo, build, serve_config
+from tenure.api import App, Limits, Served, ServerInfo, build, server_of
 from tenure.base.ids import ElectionName, NodeId, SessionId, Term
 from tenure.leadership.engine import (
     Answer,
@@ -181,7 +180,7 @@ class Server:
         self.app: App = build(engine, info, limits=limits)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.socket.getsockname()[1]
-        self.uvicorn = uvicorn.Server(uvicorn.Config(**serve_config(self.app)))
+        self.uvicorn = server_of(self.app)
         self.loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run)

@@ -20,6 +20,7 @@ from tenure.leadership.engine import (
 )
 from tenure.wire import bodies
 from tests.api.scripted import (
+    ORDERS,
     SESSION,
     TERM,
     TOKEN,
@@ -125,33 +126,15 @@ def test_a_long_poll_ends_when_its_client_leaves(engine: Scripted, server: Serve
     server.until(lambda: server.app.door.in_flight == 0)
 
 
-def test_a_stepdown_is_202_under_way_and_200_when_the_successor_is_granted(engine: Scripted, server: Server) -> None:
-    holder = ["a"]
-
-    def script(request: Any) -> Any:
-        match request:
-            case Stepdown(election="orders"):
-                return Stepped("orders", None, None, "under_way", "a")  # type: ignore[arg-type]
-            case Stepdown():
-                return Stepped(None, "m2", 5, "done", "m1")
-            case ReadElection():
-                return election_view(9, holder[0], TERM + (holder[0] != "a"))
-            case _:
-                return None
-
-    engine.script = script
-    at_once = server.ask("POST", "/leadership/stepdown", {"election": "orders", "wait_ms": 0})
-    assert (at_once.status, at_once.json["state"], at_once.json["from"]) == (202, "under_way", "a")
-    assert server.ask("POST", "/leadership/stepdown", {}).json["to"] == "m2"
-    asked = len(engine.asked)
-    thread, found = in_thread(server, "POST", "/leadership/stepdown", {"election": "orders", "wait_ms": 20_000})
-    server.until(lambda: len(engine.asked) > asked + 1)
-    holder[0] = "b"
-    server.do(lambda: engine.tell(transition(1, election="orders")))
-    thread.join(30)
-    assert found[0].status == 200
-    shown = {name: found[0].json[name] for name in ("election", "from", "to", "term", "state")}
-    assert shown == {"election": "orders", "from": "a", "to": "b", "term": TERM + 1, "state": "done"}
+def test_a_stepdown_is_202_under_way_and_200_when_done(engine: Scripted, server: Server) -> None:
+    engine.script = lambda request: Stepped(ORDERS, None, None, "under_way", "a")
+    answered = server.ask("POST", "/leadership/stepdown", {"election": "orders", "wait_ms": 0})
+    assert (answered.status, answered.json["state"], answered.json["from"]) == (202, "under_way", "a")
+    asked = engine.asked[0][0]
+    assert isinstance(asked, Stepdown)
+    assert (asked.wait_ms, asked.grace_ms) == (0, 5_000)
+    engine.script = lambda request: Stepped(None, "m2", 5, "done", "m1")
+    assert server.ask("POST", "/leadership/stepdown", {}).status == 200
     engine.script = lambda request: Refused("no_eligible_successor", "nobody else stands")
     assert server.ask("POST", "/leadership/stepdown", {"election": "orders"}).status == 412
 

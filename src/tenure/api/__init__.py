@@ -20,7 +20,7 @@ from tenure.api.app import App, build
 from tenure.api.door import Door, Served
 from tenure.api.info import ServerInfo
 from tenure.api.limits import Limits
-from tenure.api.serve import serve_config
+from tenure.api.serve import serve_config, server_of
 from tenure.api.telemetry import Telemetry
 
-__all__ = ["App", "Door", "Limits", "Served", "ServerInfo", "Telemetry", "build", "serve_config"]
+__all__ = ["App", "Door", "Limits", "Served", "ServerInfo", "Telemetry", "build", "serve_config", "server_of"]

@@ -34,7 +34,6 @@ from tenure.leadership.engine import (
     Status,
     StatusReport,
     Stepdown,
-    Stepped,
     Validate,
     Validated,
     Withdraw,
@@ -303,36 +302,11 @@ async def status(call: Call) -> Reply:
 
 
 async def stepdown(call: Call) -> Reply:
-    """Ask the holder to hand over; without an election the consensus leader moves."""
+    """Ask the holder to hand over; without an election the consensus leader moves. The engine does the waiting."""
     body = call.take(bodies.StepdownBody)
-    wait_ms = body.grace_ms + 1_000 if body.wait_ms is None else body.wait_ms
     election = None if body.election is None else ElectionName(body.election)
-    request = Stepdown(election, body.successor, body.reason, body.grace_ms, wait_ms, body.fenced_off)
-    loop = asyncio.get_running_loop()
-    until = loop.time() + wait_ms / 1_000
-    if election is None:
-        return await call.change_reply(request)
-    with call.door.hub.waiting(election) as changed:
-        stepped = await call.change(request)
-        if isinstance(stepped, Stepped) and stepped.state == "under_way":
-            async with call.noticing():
-                stepped = await _handed_over(call, election, stepped, changed, until)
-        return from_result(stepped)
-
-
-async def _handed_over(
-    call: Call, election: ElectionName, begun: Stepped, changed: asyncio.Event, until: float
-) -> Stepped:
-    """Wait for the successor's grant; the same answer if the time is over first."""
-    loop = asyncio.get_running_loop()
-    while True:
-        changed.clear()
-        view = await call.ask(ReadElection(election))
-        if isinstance(view, ElectionView) and view.node_id is not None and view.node_id != begun.from_:
-            return Stepped(election, view.node_id, view.term, "done", begun.from_)
-        if loop.time() >= until or call.gone.is_set():
-            return begun
-        await _first(changed, call.gone, until - loop.time())
+    request = Stepdown(election, body.successor, body.reason, body.grace_ms, body.wait_ms, body.fenced_off)
+    return await call.change_reply(request)
 
 
 async def validate(call: Call) -> Reply:
