@@ -61,7 +61,7 @@ class Spoken:
 
     def tell(self, what: str, ms: float | None = None, **data: object) -> None:
         """As `Account`."""
-        print(f"          {what:<72}{'' if ms is None else f'{ms:9.1f} ms'}", flush=True)
+        print(f"          {what:<72}{'' if ms is None else f'{ms:9.1f} ms'}".rstrip(), flush=True)
 
     def promise(self, what: str, kept: bool) -> None:
         """As `Account`."""
@@ -313,6 +313,7 @@ def freeze_without_agent(demo: Demo) -> None:
     leading = until(lambda: sdk.event("leading"), "d leads")
     term = int(leading["term"])
     until(lambda: demo.leader() == ("d", term), "d writes")
+    time.sleep(steady_s)
     assert sdk.popen.stdin is not None
     sdk.popen.stdin.write(b"freeze\n")
     sdk.popen.stdin.flush()
@@ -362,7 +363,7 @@ def freeze_under_agent(demo: Demo) -> None:
     send(agent.pid, signal.SIGCONT)
     lost = until(lambda: agent.event("standing", woken), f"the agent of {node}, continued, stands again")
     demo.account.tell(f"SIGCONT: the agent of {node} finds its lease and its worker gone, and stands again")
-    demo.promise(f"{row.node} leads on", demo.leader() == (row.node, row.term) and bool(lost))
+    demo.promise(f"{row.node} leads on", demo.settled() == (row.node, row.term) and bool(lost))
 
 
 def _page_of(pid: int) -> tuple[View, int]:
@@ -412,7 +413,7 @@ def run(account: Account, keep: Path | None = None) -> int:
         began = now_us()
         for chapter in CHAPTERS:
             chapter(demo)
-        demo.account.tell("\n          from the end of the set-up until here", ms(began, now_us()))
+        demo.account.tell("from the end of the set-up until here", ms(began, now_us()))
     except (TenureError, AssertionError, OSError) as error:
         demo.promise(f"{type(error).__name__}: {error}", kept=False)
         sys.stderr.write(demo.logs() + "\n")

@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -124,6 +124,18 @@ class Process:
         self.popen.wait()
 
 
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """Where allowed, wake before others do: else a busy machine's queue would be counted as the other's life."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 class Watch:
     """Tells when a process that isn't our child has died, to the wake-up."""
 
@@ -132,8 +144,9 @@ class Watch:
 
     def wait(self, now: Callable[[], int], promise: str) -> int:
         """The instant of its death; `Broken` if it lives on."""
-        dead, _, _ = select.select([self._fd], [], [], patience_s)
-        at = now()
+        with _at_once():
+            dead, _, _ = select.select([self._fd], [], [], patience_s)
+            at = now()
         os.close(self._fd)
         if not dead:
             raise Broken(promise)
