@@ -398,6 +398,13 @@ def test_closing_ends_validity_then_closes_the_session_and_finishes() -> None:
     assert kinds(stage) == [Ended, Closed]
 
 
+def test_a_release_goes_before_the_closing_so_that_the_history_says_released() -> None:
+    stage = Stage().lead()
+    stage.core.release(ORDERS, Term(7))
+    stage.core.close()
+    assert stage.turn().kinds() == ["release", "close"]
+
+
 def test_closing_while_an_opening_is_under_way_closes_what_it_opens() -> None:
     stage = Stage().connect()
     stage.say(type="client_opened", id=stage.find("open_client")["id"], client="3-00000000000000cc")

@@ -169,7 +169,7 @@ class KeeperCore:
             case Live(session=session, holder=holder):
                 for election in sorted(self.offices.all):
                     self.offices.end(holder, election, "closed")
-                self._requests.session_lost()
+                self._requests.only_ends()  # a release that was asked goes first: the history then says so
                 self._requests.ask(CloseSession(session))
                 self.state = Closing()
             case Opening() if self._requests.opening_sent():

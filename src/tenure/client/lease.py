@@ -267,7 +267,8 @@ class Leadership:
         if shared.keeper.is_ours():
             if seat.granted is not None:
                 shared.keeper.release(self._election, seat.granted.term)
-            shared.keeper.withdraw(self._election)
+            else:
+                shared.keeper.withdraw(self._election)
         seat.cause = seat.cause or "released"
         seat.lost.set()
         seat.ended.set()

@@ -118,6 +118,11 @@ class Requests:
         """Forget what was asked under the session."""
         self._pending = {key: one for key, one in self._pending.items() if not isinstance(one.request, _OF_THE_SESSION)}
 
+    def only_ends(self) -> None:
+        """Before a session's closing: forget all but what ends a candidacy or a holding."""
+        ends = (OpenClient, Release, Withdraw)
+        self._pending = {key: one for key, one in self._pending.items() if isinstance(one.request, ends)}
+
     def withdraw_unsent(self, election: ElectionName) -> None:
         """Forget candidacies that were never sent; one that was may take effect, so it stays ahead of what follows."""
         self._pending = {

@@ -1,0 +1,198 @@
+"""The commands against the real API: what they print, their JSON, their exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tenure.client.lease import Leadership, lead
+from tests.api.scripted import serving
+from tests.cli.conftest import Tenure
+
+PATIENCE = 30.0
+
+
+def stand(url: str, node: str = "a") -> Leadership:
+    return lead("orders", endpoints=url, node=node, ttl_ms=20_000, timeout=PATIENCE)
+
+
+def test_status_shows_members_elections_and_nodes(ask: Tenure, url: str) -> None:
+    with stand(url) as lease:
+        said = ask("status")
+    assert said.code == 0
+    rows = [line.split() for line in said.out.splitlines()]
+    assert ["orders", "a", str(lease.term), "held"] in [row[:4] for row in rows]
+    assert "\x1b" not in said.out, "no colours where there is no terminal"
+
+
+def test_status_as_json_has_the_shape_of_the_api(ask: Tenure) -> None:
+    said = ask("status", "--json")
+    assert {"cluster_id", "member", "consensus", "members", "nodes", "elections"} <= set(said.json)
+
+
+def test_why_tells_the_history_in_words(ask: Tenure, url: str) -> None:
+    with stand(url) as first:
+        pass
+    with stand(url, "b"):
+        said = ask("why", "orders")
+    assert said.code == 0
+    newest, oldest = said.out.split("\n\n")
+    assert newest.startswith("b leads orders")
+    assert "its predecessor gave it back" in newest
+    assert f"a led orders, term {first.term}" in oldest
+    assert "it gave the office back" in oldest
+    assert [holding["node_id"] for holding in ask("why", "orders", "--json").json["holdings"]] == ["b", "a"]
+
+
+def test_why_of_an_unknown_election_says_the_next_step(ask: Tenure) -> None:
+    said = ask("why", "nothing")
+    assert said.code == 1
+    assert "begins with its first campaign" in said.err
+    assert ask("why", "nothing", "--json").error["code"] == "unknown_election"
+
+
+def test_validate_says_valid_and_not_valid(ask: Tenure, url: str) -> None:
+    with stand(url) as lease:
+        assert ask("validate", lease.fence_token).code == 0
+        assert ask("validate", "orders", str(lease.term), "--json").json == {
+            "type": "validated",
+            "valid": True,
+            "reason": "current",
+            "current_term": lease.term,
+        }
+    said = ask("validate", lease.fence_token)
+    assert said.code == 3
+    assert "isn't held" in said.out
+    assert ask("validate", "orders").code == 2
+
+
+def test_kv_keeps_values_and_refuses_stale_terms(ask: Tenure, url: str) -> None:
+    with stand(url) as lease:
+        assert (
+            ask("kv", "put", "config/x", '{"a": [1, 2]}', "--election", "orders", "--term", str(lease.term)).code == 0
+        )
+        assert ask("kv", "get", "config/x", "--json").json["value"] == {"a": [1, 2]}
+        assert ask("kv", "list", "config/").out == "config/x\n"
+        stale = ask("kv", "put", "config/x", "2", "--election", "orders", "--term", str(lease.term - 1))
+    assert stale.code == 3
+    assert "somebody else leads" in stale.err
+    assert ask("kv", "get", "missing").code == 1
+    assert ask("kv", "put", "k", "not json").code == 2
+    assert ask("kv", "put", "k", "not json", "--string").code == 0
+    assert ask("kv", "get", "k").out == '"not json"\n'
+
+
+def test_stepdown_without_a_successor_is_refused(ask: Tenure, url: str) -> None:
+    with stand(url) as lease:
+        said = ask("stepdown", "orders")
+        lease.check()
+    assert said.code == 3
+    assert "candidates" in said.err
+
+
+def test_stepdown_needs_an_election_or_consensus_and_not_both(ask: Tenure) -> None:
+    assert ask("stepdown").code == 2
+    assert ask("stepdown", "orders", "--consensus").code == 2
+
+
+def test_watch_tells_and_executes(ask: Tenure, url: str, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    script = f"import os; open({str(note)!r}, 'w').write(os.environ['TENURE_NODE'] + os.environ['TENURE_TERM'])"
+    with stand(url) as lease:
+        said = ask("watch", "orders", "--count", "1", "--json", "--exec", f'{sys.executable} -c "{script}"')
+    assert said.code == 0
+    assert (said.json["node_id"], said.json["term"]) == ("a", lease.term)
+    assert note.read_text() == f"a{lease.term}"
+
+
+def test_watch_goes_on_when_its_command_fails(ask: Tenure, url: str) -> None:
+    with stand(url):
+        said = ask("watch", "orders", "--count", "1", "--exec", "/does/not/exist")
+    assert said.code == 0
+    assert "can't run /does/not/exist" in said.err
+
+
+def test_nobody_there_is_4(tenure: Tenure) -> None:
+    with serving() as server:
+        port = server.port
+    said = tenure("status", "--endpoints", f"http://127.0.0.1:{port}", "--timeout", "0.1", "--json")
+    assert said.code == 4
+    assert said.error["exit"] == 4
+    assert "TENURE_ENDPOINTS" in said.error["next_step"]
+
+
+def test_a_missing_credential_is_9_and_the_secret_file_helps(tenure: Tenure, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from tenure.engines.memory import MemoryEngine
+    from tests.api.scripted import INFO
+
+    with serving(MemoryEngine(), replace(INFO, secret=b"correct horse battery")) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        assert tenure("status", "--endpoints", url).code == 9
+        secret = tmp_path / "secret"
+        secret.write_text("correct horse battery\n")
+        assert tenure("status", "--endpoints", url, "--secret-file", str(secret)).code == 0
+        assert tenure("status", "--endpoints", url, "--secret-file", str(tmp_path / "none")).code == 2
+
+
+def test_the_environment_names_endpoints(tenure: Tenure, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENURE_ENDPOINTS", url)
+    assert tenure("kv", "list").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["kv", "get"], ["status", "--nonsense"], ["kv", "put", "k"]])
+def test_usage_errors_are_2(tenure: Tenure, arguments: list[str]) -> None:
+    assert tenure(*arguments).code == 2
+
+
+def test_bad_endpoints_are_2(tenure: Tenure) -> None:
+    assert tenure("status", "--endpoints", "ftp://x").code == 2
+
+
+def test_usage_errors_of_run_stay_out_of_the_childs_codes(tenure: Tenure) -> None:
+    assert tenure("run").code == 125
+    assert tenure("run", "orders", "--ttl", "3", "--", "true").code == 125
+
+
+@pytest.mark.parametrize("name", ["serve", "run", "status", "watch", "why", "stepdown", "validate", "kv", "timing"])
+def test_every_command_explains_itself(tenure: Tenure, name: str) -> None:
+    said = tenure(name, "--help")
+    assert said.code == 0
+    assert "Usage: tenure" in said.out
+
+
+def test_help_loads_no_command() -> None:
+    program = "import sys\nfrom tenure.cli.main import main\nmain(['--help'])\nprint('\\n'.join(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    modules = set(out.split())
+    assert not {"msgspec", "urllib3", "websockets", "asyncio", "tenure.client", "tenure.server"} & modules
+    assert {name for name in modules if name.startswith("tenure.cli.")} == {"tenure.cli.main"}
+
+
+def test_status_loads_no_server() -> None:
+    program = "import sys\nimport tenure.cli.status\nprint('\\n'.join(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert not {"uvicorn", "starlette", "apsw", "uvloop", "tenure.server", "websockets"} & set(out.split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed(tenure: Tenure, shell: str) -> None:
+    said = tenure("--completion", shell)
+    assert said.code == 0
+    assert "_TENURE_COMPLETE" in said.out
+
+
+def test_completion_completes_commands(monkeypatch: pytest.MonkeyPatch, tenure: Tenure) -> None:
+    monkeypatch.setenv("_TENURE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "tenure st")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert tenure().out.split() == ["plain,status", "plain,stepdown"]
+
+
+def test_a_reader_who_leaves_is_no_error(url: str) -> None:
+    command = f"{sys.executable} -m tenure status --watch --interval 0.1 --endpoints {url} --json | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith('{"type":"status"')
+    assert done.stderr == ""
