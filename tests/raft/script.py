@@ -17,13 +17,17 @@ such a rewrite is an `expect`, which fails whatever the output. Prefix a command
     advance D [A …] · run D [A …]        clocks go on, of all or of these; `run` delivers at once whatever follows
     settle · deliver [first] [FILTER …]  deliver all until nothing moves; or only what passes the filter now
     drop · hold · copy FILTER …          take away; keep back until `free`; keep a copy until `replay`
+    backwards                            what is under way arrives in the opposite order
     FILTER: A>B, A>*, *>B, or a type     all must fit
     propose A TEXT [expected=T]          · read A · transfer A [B] · snapshot A
     disk A manual|auto · persist A       with a manual disk a write completes only by `persist`
     crash A [keep] · kill A [keep]       the process ends; `kill`: and all others lose their link to it (fin)
     restart A · wipe A                   a new life on what its disk holds; an emptied disk under the same id
+    rewind A N                           A dies, and its disk is found as it was N batches ago
     lose A B EVIDENCE [closing]          A loses its connection from B
     link A B                             a connection stands again
+    forge A>B TYPE …                     a message that nobody sent, see `Script.do_forge`
+    wake A D                             A's clock goes on; A takes a turn before its sockets are drained
     cut A>B … · partition A … | B …      swallow messages, in silence · `heal` ends it
     late A D · rtt A B D                 what a member measures
     beats on|off                         whether heartbeats are written down
@@ -37,14 +41,15 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tenure.base.ids import ConsensusTerm, LogIndex
+from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex
+from tenure.base.instants import Instant
 from tenure.raft.core import Raft
 from tenure.raft.entries import COMMAND, Entry, HardState
 from tenure.raft.events import Lateness, ReadIndex, RttSample, Transfer
-from tenure.raft.messages import Envelope
+from tenure.raft.messages import AnyMessage, AppendReply, Envelope, TimeoutNow, Vote
 from tenure.raft.settings import Settings
 from tests.raft import names
-from tests.raft.stage import Actor, Stage, Write
+from tests.raft.stage import LINEAGE, Actor, Stage, Write
 from tests.sim.disk import Disk
 
 UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000}
@@ -260,6 +265,10 @@ class Script:
         self.copies = [item for item in self.stage.queue if isinstance(item, Envelope) and fits(item)]
         assert self.copies, "nothing to copy"
 
+    def do_backwards(self) -> None:
+        """What is under way arrives in the opposite order."""
+        self.stage.queue.reverse()
+
     def do_replay(self) -> None:
         """The copies go on their way (again)."""
         self.stage.queue.extend(self.copies)
@@ -280,6 +289,33 @@ class Script:
             for other in self.stage.actors:
                 if group_of.get(name) != group_of.get(other):
                     self.stage.cut.add((name, other))
+
+    def do_forge(self, way: str, kind: str, *words: str) -> None:
+        """A message that nobody sent: of an earlier life, or by a program that is wrong.
+
+        forge A>B Vote tT log I@T try N [transfer] · forge A>B TimeoutNow tT · forge A>B AppendReply tT match I
+        """
+        sender, to = (names.member_id(name) for name in way.split(">"))
+        term = ConsensusTerm(int(words[0][1:]))
+        content: AnyMessage
+        match kind:
+            case "Vote":
+                index, last_term = words[2].split("@")
+                boot = self.stage.actors[way.split(">", maxsplit=1)[0]].boot
+                last = LogIndex(int(index)), ConsensusTerm(int(last_term))
+                content = Vote(term, *last, boot, int(words[4]), "transfer" in words)
+            case "TimeoutNow":
+                content = TimeoutNow(term)
+            case _:
+                assert kind == "AppendReply", kind
+                content = AppendReply(term, LogIndex(int(words[2])), BatchNumber(1))
+        self.stage.post(Envelope(sender, to, LINEAGE, content))
+
+    def do_wake(self, name: str, duration: str) -> None:
+        """A member's clock goes on, and it takes a turn before its sockets are drained (P4.7)."""
+        actor = self.stage.actors[name]
+        actor.now = Instant(actor.now + micros(duration))
+        self.stage.step(actor, [], drained=False)
 
     def do_heal(self) -> None:
         """Everything passes again."""
@@ -323,6 +359,13 @@ class Script:
         actor = self.stage.actors[name]
         assert actor.raft is None, f"{name} lives"
         actor.disk = Disk(self.stage.configuration)
+
+    def do_rewind(self, name: str, batches: str) -> None:
+        """The disk is found as it was so many batches ago; the process must be down (or goes down with it)."""
+        actor = self.stage.actors[name]
+        if actor.raft is not None:
+            self.stage.stop(name, keep=False)
+        actor.disk = actor.past[-1 - int(batches)].copy()
 
     def do_disk(self, name: str, mode: str) -> None:
         """Whether writes complete by themselves."""

@@ -39,6 +39,8 @@ class Actor:
     deadline: Instant = START
     manual_disk: bool = False
     applied: list[Entry | Snapshot] = field(default_factory=list)
+    past: list[Disk] = field(default_factory=list)
+    """What the disk held after each batch, for those that go back."""
 
     @property
     def boot(self) -> Boot:
@@ -215,6 +217,7 @@ class Stage:
         """The write in flight is durable: what waited for it leaves, then the core hears of it."""
         actor = self.actors[name]
         batch = actor.disk.complete()
+        actor.past.append(actor.disk.copy())
         self.queue = [item for item in self.queue if item != Write(name, batch.number)]
         for sent in batch.send_after_persist:
             self.post(sent)

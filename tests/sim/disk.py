@@ -89,6 +89,14 @@ class Disk:
             self.in_flight = None
         self.clean = False
 
+    def copy(self) -> "Disk":
+        """What a backup would hold."""
+        twin = Disk(self.configuration, self.feature)
+        twin.hard_state, twin.snapshot, twin.base = self.hard_state, self.snapshot, self.base
+        twin.entries, twin.number, twin.clean = list(self.entries), self.number, self.clean
+        twin.known_batches = dict(self.known_batches)
+        return twin
+
     def restored(self) -> Restored:
         """What the store hands to the core when it is opened."""
         return Restored(
