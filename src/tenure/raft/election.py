@@ -225,6 +225,8 @@ def outbid(core: Core) -> None:
     fresh winners that outbid each other would never end (figure 7 of the paper, with its member (c)).
     """
     leader = core.role
-    if isinstance(leader, Leader) and leader.outbid > core.term and core.commit >= leader.noop:
+    if not isinstance(leader, Leader) or leader.outbid <= core.term or core.commit < leader.noop:
+        return
+    if leader.transfer is None:  # else it may be the very target that stands there
         core.trace("term_outbid", term=leader.outbid)
         campaign(core, leader.outbid, transfer=True, why="outbid")

@@ -27,7 +27,7 @@ def leave_leadership(core: Core, reason: str) -> None:
     tokens = [token for round_ in leader.rounds for token in round_.tokens] + leader.reads_waiting
     core.refused.extend(Refused(token, "leader_lost", None) for token in tokens)
     if leader.transfer is not None and leader.transfer.token is not None:
-        done = leader.transfer.sent and reason == "higher_term"
+        done = leader.transfer.sent and reason in {"higher_term", "deposed"}
         core.transfers.append(
             TransferEnded(leader.transfer.token, "done" if done else "not_leader", leader.transfer.target)
         )
