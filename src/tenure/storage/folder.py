@@ -121,7 +121,7 @@ class Folder:
             return msgspec.json.decode(self.mark_file.read_bytes(), type=Mark)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Corrupt(self.mark_file, str(error)) from None
         except OSError as error:
             raise of_os_error(self.mark_file, error) from error

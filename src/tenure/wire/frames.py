@@ -125,6 +125,8 @@ Frame = PeerFrame | ControlFrame
 
 # --- encoding -------------------------------------------------------------------------------------------------------
 
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be."""
 _encoder: Final = msgspec.msgpack.Encoder()
 _hello_decoder: Final = msgspec.msgpack.Decoder(Hello)
 _frame_decoder: Final[msgspec.msgpack.Decoder[Frame]] = msgspec.msgpack.Decoder(Frame)
@@ -148,7 +150,7 @@ def decode_hello(data: bytes) -> Hello:
     """The other way; `BadFrame` if it isn't one."""
     try:
         return _hello_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise BadFrame("undecodable", f"hello: {error}") from None
 
 
@@ -238,7 +240,7 @@ class Decoder:
                 break
             try:
                 frames.append(_frame_decoder.decode(view[offset + 5 : stop]))
-            except msgspec.MsgspecError as error:
+            except _UNREADABLE as error:
                 raise BadFrame("undecodable", str(error), tuple(frames)) from None
             offset = stop
         if offset < end:
