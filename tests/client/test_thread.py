@@ -2,6 +2,8 @@
 
 import os
 import select
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -263,3 +265,19 @@ def test_bad_names_and_endpoints_are_refused_at_once() -> None:
         Keeper("http://127.0.0.1:1", node="no spaces")
     with pytest.raises(Invalid, match="endpoints"):
         Keeper("ftp://127.0.0.1:1", node="a")
+
+
+def test_a_process_that_just_ends_gives_its_office_back() -> None:
+    program = """
+import sys
+from tenure.client import Keeper
+from tenure.client.events import Granted
+keeper = Keeper(sys.argv[1], node="a", ttl_ms=60_000).start()
+keeper.campaign("orders")
+while not any(isinstance(event, Granted) for event in keeper.wait()):
+    pass
+"""
+    with members(1) as (cluster, (m1,)):
+        subprocess.run([sys.executable, "-c", program, m1.endpoint], check=True)
+        assert cluster.held == {}
+        assert cluster.sessions == {}
