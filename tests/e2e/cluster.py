@@ -315,7 +315,9 @@ class Cluster:
 
     def term(self) -> int:
         """The newest consensus term that anybody knows."""
-        return max(report["consensus"]["term"] for member in self.running if (report := member.status()) is not None)
+        return max(
+            int(report["consensus"]["term"]) for member in self.running if (report := member.status()) is not None
+        )
 
     def settled(self, patience: float = patience_s) -> None:
         """Wait until every running member has applied the same."""

@@ -1,0 +1,162 @@
+"""Clients that write and read all the time, repeat elsewhere what got no answer, and note what they learned.
+
+Three kinds, by what makes a repetition safe: numbered requests of a client session, an Idempotency-Key, or nothing; the
+last kind doesn't repeat a write that may have reached somebody. What nobody answered is noted as unknown.
+"""
+
+import random
+import threading
+import time
+from typing import Final, Literal
+
+from tests.e2e.cluster import Answer, Connection, Method, broken
+from tests.sim.linearizability import OPEN, Operation
+
+Style = Literal["sequence", "key", "bare"]
+attempt_s: Final = 0.6
+"""A frozen member is given up after this."""
+patience_s: Final = 5.0
+pause_s: Final = 0.004
+"""Between two operations: the machine is shared with what is tested."""
+shared_keys: Final = 3
+
+
+class Gone(Exception):
+    """No member answered in time."""
+
+
+class User(threading.Thread):
+    """One client. `operations` and `odd` belong to the thread until it has ended."""
+
+    def __init__(self, ports: list[int], number: int, style: Style, seed: int, stop: threading.Event) -> None:
+        super().__init__(name=f"user-{number}", daemon=True)
+        self.number = number
+        self.style = style
+        self.operations: list[Operation] = []
+        self.odd: list[str] = []
+        """Answers that should never come."""
+        self.acknowledged: dict[str, tuple[str, int]] = {}
+        """Keys of our own, each written once: value and revision."""
+        self.acks = 0
+        self.last_ack = time.monotonic()
+        self._stop_asked = stop
+        self._rng = random.Random(seed)
+        self._connections = [Connection(port, attempt_s) for port in ports]
+        self._at = number % len(ports)
+        self._seen: dict[str, int] = {}
+        self._client: str | None = None
+        self._sequence = 0
+        self._written = 0
+
+    def run(self) -> None:
+        try:
+            while not self._stop_asked.is_set():
+                self._one()
+                time.sleep(pause_s * self._rng.random() * 2)
+        except Exception as error:
+            self.odd.append(f"{self.name} died: {error!r}")
+            raise
+        finally:
+            for connection in self._connections:
+                connection.close()
+
+    def _one(self) -> None:
+        dice = self._rng.random()
+        key = f"shared/{self._rng.randrange(shared_keys)}"
+        if dice < 0.1:
+            self._written += 1
+            self._put(f"own/{self.number}/{self._written}", None)
+        elif dice < 0.4:
+            self._put(key, None)
+        elif dice < 0.6:
+            self._put(key, self._seen.get(key, 0))
+        else:
+            self._get(key)
+
+    # --- operations --------------------------------------------------------------------------------------------------
+
+    def _put(self, key: str, if_revision: int | None) -> None:
+        value = f"{self.number}.{len(self.operations)}"
+        body = {"value": value} if if_revision is None else {"value": value, "if_revision": if_revision}
+        try:
+            headers = self._headers()
+        except Gone:
+            return  # nothing was sent
+        called = time.monotonic_ns()
+        try:
+            answer = self._ask("PUT", f"/v1/kv/{key}", body, headers, repeats=self.style != "bare")
+        except Gone:
+            self._note(Operation(key, "put", called, OPEN, "unknown", value, None, if_revision, self.name))
+            return
+        returned = time.monotonic_ns()
+        if answer.status == 200:
+            revision = answer.data["revision"]
+            self._seen[key] = revision
+            if key.startswith("own/"):
+                self.acknowledged[key] = (value, revision)
+            self._note(Operation(key, "put", called, returned, "ok", value, revision, if_revision, self.name))
+            self.acks += 1
+            self.last_ack = time.monotonic()
+        elif answer.code == "revision_mismatch" and if_revision is not None:
+            self._note(Operation(key, "put", called, returned, "mismatch", value, None, if_revision, self.name))
+        else:
+            self._note(Operation(key, "put", called, OPEN, "unknown", value, None, if_revision, self.name))
+            self.odd.append(f"PUT {key}: {answer.status} {answer.raw!r}")
+
+    def _get(self, key: str) -> None:
+        called = time.monotonic_ns()
+        try:
+            answer = self._ask("GET", f"/v1/kv/{key}", None, {}, repeats=True)
+        except Gone:
+            return
+        returned = time.monotonic_ns()
+        if answer.status == 200:
+            self._seen[key] = answer.data["revision"]
+            value, revision = answer.data["value"], answer.data["revision"]
+            self._note(Operation(key, "get", called, returned, "ok", value, revision, None, self.name))
+        elif answer.code == "unknown_key":
+            self._note(Operation(key, "get", called, returned, "ok", None, 0, None, self.name))
+        else:
+            self.odd.append(f"GET {key}: {answer.status} {answer.raw!r}")
+
+    def _note(self, operation: Operation) -> None:
+        self.operations.append(operation)
+
+    # --- how it is asked ---------------------------------------------------------------------------------------------
+
+    def _headers(self) -> dict[str, str]:
+        match self.style:
+            case "bare":
+                return {}
+            case "key":
+                return {"Idempotency-Key": f"{self.number}:{len(self.operations)}"}
+            case "sequence":
+                if self._client is None:
+                    nonce = {"nonce": f"{self._rng.getrandbits(64):016x}"}
+                    answer = self._ask("POST", "/v1/clients", nonce, {}, repeats=True)
+                    self._client = answer.data["client"]
+                self._sequence += 1
+                number = str(self._sequence)  # what was given up is fenced off by the next one
+                return {"Tenure-Client": self._client, "Tenure-Sequence": number, "Tenure-Answered-Below": number}
+
+    def _ask(self, method: Method, path: str, body: object, headers: dict[str, str], *, repeats: bool) -> Answer:
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                answer = self._connections[self._at].ask(method, path, body, headers)
+            except ConnectionRefusedError:
+                answer = None  # nothing was sent: anybody may try elsewhere
+            except broken:
+                if not repeats:
+                    self._move()
+                    raise Gone from None
+                answer = None
+            if answer is not None and answer.status != 503:
+                return answer
+            self._move()
+            if (answer is not None and not repeats) or time.monotonic() > deadline:
+                raise Gone
+            time.sleep(0.01)
+
+    def _move(self) -> None:
+        self._at = (self._at + 1) % len(self._connections)
