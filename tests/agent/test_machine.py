@@ -97,18 +97,24 @@ def test_a_grant_starts_the_application_under_the_term_with_an_end() -> None:
     assert story.machine.deadline == LADDER.rungs(end).sigterm_at
 
 
-def test_a_grant_before_the_stub_stands_waits_for_it() -> None:
+def test_who_cant_start_anything_yet_doesnt_stand() -> None:
     story = Story()
-    story(Begin())
-    assert story(Granted(T7, "t", story.end)) == []
+    assert story(Begin()) == []
+    assert kinds(story(Ready())) == [Campaign]
+
+
+def test_a_restart_before_the_stub_stands_waits_for_it() -> None:
+    story = Story(replace(BASE, restart="always")).lead()
+    story(Exited(0))
+    assert story.until_due() == []
     assert kinds(story(Renewed(T7, story.end))) == []
     assert kinds(story(Ready())) == [Spawn]
 
 
 def test_a_stub_that_comes_too_late_starts_nothing_and_the_office_is_given_back() -> None:
-    story = Story()
-    story(Begin())
-    story(Granted(T7, "t", story.end))
+    story = Story(replace(BASE, restart="always")).lead()
+    story(Exited(0))
+    story.until_due()
     assert story(Ready(), 400) == []
     assert kinds(story.until_due()) == [Release, Campaign]
 
@@ -319,6 +325,7 @@ def test_a_stop_between_grant_and_exec_kills_what_is_starting() -> None:
 
 def test_try_ends_with_3_when_another_leads() -> None:
     story = Story(replace(BASE, try_=True))
+    story(Ready())
     story(Begin())
     story(Candidate())
     assert story.until_due() == [Finish(3)]
@@ -326,12 +333,14 @@ def test_try_ends_with_3_when_another_leads() -> None:
 
 def test_try_ends_with_125_when_nobody_answers() -> None:
     story = Story(replace(BASE, try_=True))
+    story(Ready())
     story(Begin())
     assert story.until_due() == [Finish(125)]
 
 
 def test_a_refusal_while_standing_ends_with_125_and_is_no_matter_while_leading() -> None:
     story = Story()
+    story(Ready())
     story(Begin())
     assert story(Refusal("denied")) == [Finish(125)]
     assert Story().lead()(Refusal("denied")) == []

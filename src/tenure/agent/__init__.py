@@ -22,8 +22,8 @@ Words. *tree*: the application with all its descendants; the guardian is their s
 Invariants. The guardian's deadlines move only by confirmed renewals. An office is released only when its tree is gone.
 A child that is stopped gets no further renewals, so that it ends before the lease instead of leading as a corpse.
 
-Left out. With `--tree group` the kernel alone ends the application, but its descendants need the guardian or the agent
-alive to end them; `--tree namespace` (root) leaves all of it to the kernel. By default process ids stay those of the
-machine, because pid files and `kill` would else name other processes. What SIGKILL can't end (a process that hangs in
-the kernel, work handed to another machine) is left to a hardware watchdog and, above all, to the guards.
+Left out. By default (`--tree auto`) the kernel alone ends the application, but its descendants need guardian or agent
+alive to end them; `--tree namespace` (root) leaves the whole tree to the kernel. It isn't the default because process
+ids would be the namespace's own: pid files and `kill` from outside would name other processes. What SIGKILL can't end
+(a process that hangs in the kernel, work handed to another machine) is left to a watchdog and, above all, to guards.
 """

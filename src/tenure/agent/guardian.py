@@ -256,7 +256,10 @@ class Guardian:
         ends = _Ends(go_read, exec_write, main_write)
         if self._pid_ns >= 0:
             self._relay, relay_write = os.pipe()
-            kernel.unshare(kernel.CLONE_NEWPID)
+            try:
+                kernel.unshare(kernel.CLONE_NEWPID)
+            except OSError as error:
+                raise SystemExit(f"tenure: --tree namespace: {error.strerror}") from None
             self._stub = os.fork()
             if self._stub == 0:
                 try:

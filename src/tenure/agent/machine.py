@@ -90,6 +90,7 @@ class Machine:
     rungs: Rungs | None = None  # of the last confirmed renewal
     armed: Rungs | None = None  # what the guardian was told; never later than `rungs`
     limit: Instant = NEVER  # end of the grace; the guardian kills no later
+    begun: bool = False
     ready: bool = False  # a stub stands
     told: bool = False  # the application was told to start and its tree isn't gone
     frozen: bool = False
@@ -122,7 +123,8 @@ class Machine:
         """The kind, once the facts that it carries are noted; None if it means nothing (another term's, a repeat)."""
         match happened:
             case Begin():
-                return Kind.BEGIN
+                self.begun = True
+                return Kind.BEGIN if self.ready else None  # who can't start anything doesn't stand
             case Candidate():
                 return Kind.CANDIDATE
             case Granted():
@@ -137,7 +139,7 @@ class Machine:
                 return None
             case Ready():
                 self.ready = True
-                return Kind.READY
+                return Kind.BEGIN if self.state is State.IDLE and self.begun else Kind.READY
             case Executed():
                 self._say("started", pid=happened.pid, after_grant_ms=_ms(now - self.granted_at))
                 return Kind.EXECUTED

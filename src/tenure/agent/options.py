@@ -44,6 +44,10 @@ class Option:
         return prefix + self.name.upper().replace("-", "_")
 
 
+TREE_HELP: Final = (
+    "what holds the command's descendants: subreaper and cgroup where writable (auto), subreaper alone (plain), "
+    "or a PID namespace, which the kernel ends as a whole (namespace; needs root, and the command sees other pids)"
+)
 TABLE: Final = (
     Option("endpoints", "text", default_endpoint, "members' API addresses, comma-separated"),
     Option("node", "text", "", "id of this node; must be unique among the live ones (default: the host name)"),
@@ -56,7 +60,7 @@ TABLE: Final = (
     Option("try", "flag", "", "don't wait for the office: exit with 3 if another holds it"),
     Option("grace", "duration", "5s", "time from SIGTERM to SIGKILL, if the lease lasts that long"),
     Option("quarantine", "duration", "30s", "how long a node stays away after too many restarts; doubles each time"),
-    Option("tree", "choice", "auto", "how the command's descendants are held together", get_args(Tree)),
+    Option("tree", "choice", "auto", TREE_HELP, get_args(Tree)),
     Option("secret-file", "path", "", "the cluster secret, beyond loopback"),
     Option("json", "flag", "", "tell what happens as JSON lines on stderr"),
 )

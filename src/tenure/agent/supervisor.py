@@ -208,6 +208,8 @@ class Supervisor:
                 return None
 
     def _happen(self, happened: Input) -> None:
+        if self._code is not None:
+            return  # what was on its way when we ended
         now = self._clock.now()
         actions = self._machine.step(happened, now)
         spoken = [action for action in actions if isinstance(action, Say)]

@@ -102,6 +102,8 @@ _GONE_SERVING: Final[dict[Kind, Row]] = {
 TABLE: Final[dict[State, dict[Kind, Row]]] = {
     _I: {
         Kind.BEGIN: (_C, (Do.BEGIN, Do.STAND)),
+        Kind.REFUSED: _END,
+        Kind.BROKEN: _END,
         Kind.STOP: _END,
     },
     _C: {
@@ -169,7 +171,7 @@ TABLE: Final[dict[State, dict[Kind, Row]]] = {
 """Every pair that means something."""
 
 NOTHING: Final[dict[State, frozenset[Kind]]] = {
-    _I: frozenset(Kind) - {Kind.BEGIN, Kind.STOP},  # what was on its way when we ended
+    _I: frozenset(Kind) - {Kind.BEGIN, Kind.REFUSED, Kind.BROKEN, Kind.STOP},  # what was on its way when we ended
     _C: frozenset({Kind.READY, Kind.RENEWED, Kind.UNCONFIRMED, Kind.DEMANDED, Kind.LOST, Kind.FROZEN, Kind.THAWED}),
     _S: frozenset({Kind.CANDIDATE, Kind.REFUSED}),
     _L: frozenset({Kind.CANDIDATE, Kind.REFUSED, Kind.READY}),

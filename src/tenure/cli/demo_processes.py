@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -19,6 +20,7 @@ from tenure.base.errors import TenureError
 
 T = TypeVar("T")
 patience_s: Final = 20.0
+_ports: Final = (15_000, 32_000)
 _look_s: Final = 0.002
 _stop_s: Final = 3.0
 
@@ -40,14 +42,17 @@ def until(what: Callable[[], T | None], promise: str, seconds: float = patience_
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports of loopback that nobody listens on now. Not those that the kernel hands out: an outgoing connection of
+    anybody could take one before the member has it, or while it is down.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(*_ports)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in found:
+                found.append(port)
+    return found
 
 
 def is_stopped(pid: int) -> bool:
