@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from tenure.engines.memory import ManualClock, MemoryEngine
+from tests.engines.native.factories import alone, through_a_follower
 from tests.engines.world import Factory, Harness, World
 
 
@@ -33,7 +34,11 @@ async def memory() -> AsyncIterator[Harness]:
         await harness.engine.close()
 
 
-FACTORIES: Final[dict[str, Factory]] = {"memory": memory}
+FACTORIES: Final[dict[str, Factory]] = {
+    "memory": memory,
+    "native-alone": alone,
+    "native-follower": through_a_follower,
+}
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tenure.engines.native.inputs import ReplicaSettings
 from tenure.engines.native.member import Member
 from tenure.engines.native.replica import Replica
 from tenure.engines.native.transport import Transport
+from tenure.engines.native.transport_hub import Limits as LinkLimits
 from tenure.leadership.machine import Machine
 from tenure.leadership.terms import founding_stamp
 from tenure.raft.founding import Founding, Listed, Record, Stored
@@ -32,6 +33,8 @@ from tenure.storage import DiskThread, NoSpace, Opened, StorageError, Store
 from tenure.wire.frames import Hello
 
 no_space_retry_s: Final = 0.5
+ping_every_ms: Final = 500
+"""Each ping wakes two idle processes; twice a second is enough for a figure that moves slowly."""
 
 
 class ApiServer(uvicorn.Server):
@@ -65,7 +68,8 @@ class Assembled:
         self.member = Member(
             loop, self.clock, self.engine, self._founding(), self, self._hello(), self._begin, self.observing
         )
-        self.transport = Transport(self.member.identify, self.secret, self.member, self.clock)
+        limits = LinkLimits(ping_every_ms=ping_every_ms)
+        self.transport = Transport(self.member.identify, self.secret, self.member, self.clock, limits)
         info = api.ServerInfo(self.name, _version(), self.api_secret(self.secret))
         self.app = api.build(self.engine, info, telemetry=self.telemetry)
         self.server = ApiServer(uvicorn.Config(**api.serve_config(self.app, host=config.api.host)))
@@ -75,10 +79,11 @@ class Assembled:
         needed = self.config.require_secret or not self.config.api.loopback
         return secret if needed else None
 
-    async def start(self) -> None:
-        """Listen on both ports, then take part."""
+    async def start(self, with_api: bool = True) -> None:
+        """Listen on both ports, then take part. Tests of the engine alone do without the API."""
         config = self.config
-        self._serving = self._loop.create_task(self.server._serve([self._listener]), name="api")  # noqa: SLF001
+        if with_api:
+            self._serving = self._loop.create_task(self.server._serve([self._listener]), name="api")  # noqa: SLF001
         await self.transport.start(config.peer.host, config.peer.port)
         self.member.start(self.transport)
 
@@ -99,6 +104,7 @@ class Assembled:
         self.server.should_exit = True
         if self._serving is not None:
             await self._serving
+        self._listener.close()
         if self.disk is not None:
             self.disk.stop()
         self._opened.store.close(clean=clean)

@@ -74,7 +74,7 @@ class Members:
         config = self.config(name, **flags)
         log = Log(RealClock(), name, config.log_level, config.log_format, self.logs[name])
         member = Assembled(config, log, open_store(config), bind(config.api))
-        await member.start()
+        await member.start(with_api=False)
         self.running[name] = member
         return member
 

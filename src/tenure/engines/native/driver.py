@@ -17,6 +17,7 @@ from tenure.engines.native.inputs import Asked, Effects, Input, PeerCall, PeerFr
 from tenure.engines.native.pacing import Pacer
 from tenure.engines.native.replica import Replica
 from tenure.engines.native.watching import Watchers
+from tenure.leadership.checks import check
 from tenure.leadership.engine import (
     Answer,
     AnyRequest,
@@ -33,7 +34,7 @@ from tenure.leadership.engine import (
     Transition,
 )
 from tenure.raft.events import Lateness, LinkLost, LinkUp, Persisted, Received, Resign, RttSample
-from tenure.raft.messages import Envelope, Evidence
+from tenure.raft.messages import Envelope, Evidence, HeartbeatReply
 from tenure.raft.ready import Batch, Fatal, Trace
 from tenure.wire.frames import Call, CallReply
 
@@ -122,12 +123,18 @@ class NativeEngine:
 
     async def ask(self, request: Request[R], origin: Origin | None = None) -> R | Refused:
         """Answer one request; ends within the replica's deadline."""
+        refused = check(request, origin)  # type: ignore[arg-type]
+        if refused is not None:
+            return refused
         future: asyncio.Future[R | Refused] = self._loop.create_future()
         self.submit(request, origin, partial(_resolve, future))  # type: ignore[arg-type]
         return await future
 
     def submit(self, request: AnyRequest, origin: Origin | None, answer: Answer) -> None:
-        """Like `ask`, without a future: `answer` is called once, in this loop."""
+        """Like `ask`, without a future: `answer` is called once, in this loop.
+
+        The hot path, for callers that have checked the request's shape themselves (`leadership.checks`).
+        """
         if self._replica is None or self._closed:
             self._deliver(answer, self._unready(request))
             return
@@ -174,14 +181,19 @@ class NativeEngine:
         if self._replica is None:
             return
         inputs = self._inputs
+        urgent = self._replica.awaits_beats
         for frame in frames:
             if type(frame) is Envelope:
                 inputs.append(Received(frame))
+                urgent = urgent or type(frame.message) is not HeartbeatReply
             elif type(frame) is Call:
                 inputs.append(PeerCall(peer, frame))
+                urgent = True
             elif type(frame) is CallReply:
                 inputs.append(PeerReply(peer, frame))
-        self._pacer.soon()
+                urgent = True
+        if urgent:  # else nobody waits for it, and it goes with the next turn: an idle leader wakes a third as often
+            self._pacer.soon()
 
     def on_up(self, peer: MemberId, boot: Boot, told: BatchNumber, speaks: int, api: str | None) -> None:
         """A connection from `peer` stands."""
@@ -202,8 +214,7 @@ class NativeEngine:
         """A round trip was measured."""
         if self._replica is None:
             return
-        self._inputs.append(RttSample(peer, rtt_us))
-        self._pacer.soon()
+        self._inputs.append(RttSample(peer, rtt_us))  # goes with the next turn
 
     def persisted(self, number: BatchNumber, sync_us: int) -> None:
         """The batch in flight is durable. Its frames leave now, and the turn is taken at once: others wait for it."""

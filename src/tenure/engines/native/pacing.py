@@ -15,8 +15,11 @@ from typing import Final
 from tenure.base.clock import Clock
 from tenure.base.instants import MS, NEVER, Instant
 
-tick_us: Final = 25 * MS
-"""The timer never stands further ahead, so that a stall is measured to within that."""
+tick_us: Final = 40 * MS
+"""The timer never stands further ahead, so that a stall is measured to within that. Longer than a heartbeat: while the
+leader is heard the timer is moved on by its turns and never fires."""
+rearm_us: Final = tick_us - 12 * MS
+"""A timer that stands nearer than this (and before its deadline) is moved on by a turn."""
 
 late_min_us: Final = 1 * MS
 """Less is noise of the loop's own timers."""
@@ -56,7 +59,7 @@ class Pacer:
         if deadline <= now:
             self._drain()
         wanted = min(deadline, now + tick_us)
-        if self._timer is None or wanted < self._due:
+        if self._timer is None or wanted < self._due or (self._due < now + rearm_us and self._due < deadline):
             self._set_timer(now, max(wanted, now))
 
     def stop(self) -> None:
@@ -97,8 +100,8 @@ class Pacer:
         if now - self._due >= late_min_us:
             self._sample = max(self._sample, now - self._due)
         if now >= self._deadline:
-            self._drain()
-            self._set_timer(now, now + tick_us)
+            self._due = Instant(now + tick_us)
+            self._drain()  # the turn that follows arms the timer anew
         else:
             self._set_timer(now, min(self._deadline, now + tick_us))
 

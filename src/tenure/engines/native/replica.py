@@ -280,6 +280,11 @@ class Replica:
         turn.serving = turn.moved = turn.decide = True
         self.steward.on_serving(turn.now)
 
+    @property
+    def awaits_beats(self) -> bool:
+        """Whether a heartbeat's answer may let something go on: a round, a transfer, a disk that is watched."""
+        return self._desk.rounds.waits or not self._lead[3]
+
     # --- for views --------------------------------------------------------------------------------------------------
 
     @property
