@@ -4,7 +4,6 @@ import pytest
 
 from tenure.base.ids import ElectionName, Term
 from tenure.leadership.engine import (
-    Campaign,
     Configure,
     Disconnected,
     ElectionConfig,
@@ -177,9 +176,3 @@ async def test_a_token_is_valid_while_its_very_term_is_held(world: World) -> Non
     assert await reason(lease.term, old.fence_token.rpartition(".")[2]) == "wrong_owner"
     assert await reason(old.term) == "stale"
     assert await reason(lease.term + 1) == "never_issued"
-
-
-async def test_a_name_that_cannot_be_one_is_refused_with_the_field(world: World) -> None:
-    node = await world.node("a")
-    bad = Campaign(node.session, ElectionName("Not A Name"))
-    assert (await world.no(bad, "invalid")).field == "election"

@@ -63,23 +63,6 @@ async def test_a_session_that_falls_silent_expires_with_all_it_held(world: World
     assert (await world.election()).state == "vacant"
 
 
-@pytest.mark.parametrize(
-    ("request_", "field"),
-    [
-        (OpenSession(NodeId("not a name"), 1_000, "0" * 16), "node"),
-        (OpenSession(NodeId("a"), 0, "0" * 16), "ttl_ms"),
-        (OpenSession(NodeId("a"), 1_000, "short"), "process"),
-        (OpenSession(NodeId("a"), 1_000, "0" * 16, {"k": "v" * 5_000}), "meta"),
-        (Keepalive(SessionId("nonsense"), 0), "number"),
-        (Keepalive(SessionId("1-" + "0" * 16), 1, health=101), "health"),
-    ],
-)
-async def test_bad_shapes_are_refused_with_the_field(
-    world: World, request_: OpenSession | Keepalive, field: str
-) -> None:
-    assert (await world.no(request_, "invalid")).field == field
-
-
 async def test_status_shows_nodes_and_elections(world: World) -> None:
     node, lease = await world.leader("a")
     await node.keep(health=70, lag=3)

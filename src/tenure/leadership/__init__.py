@@ -18,7 +18,7 @@ may take it away.
                 what only it can say in views (`hints`)
     waiting     when a begun stepdown is done, and what to answer
     holder      validity of a lease, as its holder may believe it
-    engine      the seam: requests, results, the `Engine` protocol
+    engine      the seam: the `Engine` protocol, its `requests` with their results, and its `values`
 
 Invariants. One node holds an election at a time; every grant's term is above every earlier one's in the whole cluster
 (P2.1). A decision names exactly the holding or vacancy that it was made for, and the consensus term in which it was
