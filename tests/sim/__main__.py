@@ -47,7 +47,7 @@ def outcomes(seeds: range | list[int], jobs: int, budget: float) -> Iterator[Out
                 return
 
 
-def report(seeds: range | list[int], jobs: int, budget: float) -> list[Outcome]:
+def report(seeds: range | list[int], jobs: int, budget: float, *, stop: bool = False) -> list[Outcome]:
     """Run seeds and print what came of them; the failures are returned."""
     began = time.monotonic()
     failed: list[Outcome] = []
@@ -66,6 +66,8 @@ def report(seeds: range | list[int], jobs: int, budget: float) -> list[Outcome]:
             failed.append(outcome)
             print(f"seed {outcome.seed} failed after {outcome.steps} steps: {outcome.failure}")
             print(f"  again: python -m tests.sim --seed {outcome.seed}", flush=True)
+            if stop:
+                break
     took = time.monotonic() - began
     print(
         f"{done} seeds, {len(failed)} failed, {took:.1f} s real, {simulated / 1e6:.0f} s simulated, {steps} steps "
@@ -84,13 +86,14 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--kept", action="store_true", help="the seeds of seeds.txt first")
+    parser.add_argument("--stop", action="store_true", help="end at the first failure")
     options = parser.parse_args()
     if options.seed is not None:
         outcome = run(options.seed)
         print(outcome)
         return 1 if outcome.failure else 0
     failed = report(kept_seeds(), options.jobs, options.budget_seconds) if options.kept else []
-    failed += report(parse_seeds(options.seeds), options.jobs, options.budget_seconds)
+    failed += report(parse_seeds(options.seeds), options.jobs, options.budget_seconds, stop=options.stop)
     return 1 if failed else 0
 
 
