@@ -17,7 +17,6 @@ from tenure.leadership.engine import (
     OpenSession,
     ReadElection,
     Refused,
-    Request,
     SessionOpened,
     Stepdown,
     Stepped,
@@ -97,8 +96,7 @@ async def test_the_end_answers_whoever_waits_and_ends_the_watches() -> None:
     sessions = [opened(engine, name).session for name in ("a", "b")]
     for session in sessions:
         await engine.ask(Campaign(session, ORDERS))
-    request: Request[Stepped] = Stepdown(ORDERS)
-    asked = asyncio.create_task(engine.ask(request))
+    asked = asyncio.create_task(_stepdown(engine))
     watched = asyncio.create_task(_drain(engine))
     await asyncio.sleep(0)
     await engine.close()
@@ -108,6 +106,10 @@ async def test_the_end_answers_whoever_waits_and_ends_the_watches() -> None:
     assert await watched == engine.last_transition()
     refused: KvWritten | Refused = await engine.ask(KvPut("k", b"1"))
     assert isinstance(refused, Refused)
+
+
+async def _stepdown(engine: MemoryEngine) -> Stepped | Refused:
+    return await engine.ask(Stepdown(ORDERS))
 
 
 async def _drain(engine: MemoryEngine) -> int:
