@@ -36,6 +36,11 @@ class Loss:
     cause: str
     demanded: bool
 
+    @property
+    def unasked(self) -> bool:
+        """Neither given back nor asked for."""
+        return not self.demanded and self.cause in {"expired", "session_lost", "revoked"}
+
 
 @dataclass
 class Application:

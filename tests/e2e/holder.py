@@ -19,6 +19,8 @@ from tenure.client.errors import ClientError, LeaseLost
 from tenure.client.http import Client
 from tenure.client.lease import Lease
 
+not_yet = tenure.TimedOut | tenure.NodeInUse | tenure.NoQuorum | tenure.Unreachable
+"""What `lead` may say after a second while members die."""
 sample_s = 0.002
 told_every_us = 100_000
 """A stretch is told in pieces: whoever is killed has told nearly all of it."""
@@ -81,6 +83,10 @@ class Late:
     """Notices when this process did not run."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """From here on it is looked at all the time."""
         self.last = now_us()
 
     def look(self) -> None:
@@ -134,13 +140,12 @@ def main(endpoints: str, election: str, node: str, ttl_ms: int) -> None:
     while not stop.is_set():
         try:
             with tenure.lead(election, endpoints=endpoints, node=node, ttl_ms=ttl_ms, timeout=1.0) as lease:
-                late.look()
+                late.begin()
                 hold(lease, writer, late, stop)
                 old.append(lease)
         except ClientError as error:
-            if not isinstance(error, tenure.TimedOut | tenure.NodeInUse):
+            if not isinstance(error, not_yet):
                 say("trouble", what=str(error))
-        late.look()
         for lease in old[-20:]:
             if sample(lease, None) is not None:
                 say("revived", term=lease.term)
