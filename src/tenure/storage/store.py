@@ -281,10 +281,15 @@ class Store:
         self._frames = frames
         return apsw.SQLITE_OK
 
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether enough frames stand in the `-wal` that the next `tidy` moves them into the database."""
+        return self._frames >= checkpoint_frames
+
     def tidy(self) -> bool:
         """A bounded piece of housekeeping between batches: checkpoint, leftovers, vacuum. True if more is waiting."""
         try:
-            if self._frames >= checkpoint_frames:
+            if self.is_checkpoint_due:
                 self.checkpoint("PASSIVE")
                 return True
             if self._lowest < self._record.first:

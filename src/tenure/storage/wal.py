@@ -59,7 +59,7 @@ def walk(data: bytes, file: Path, writes_below: int | None) -> Walk:
 
     Raises `Corrupt` when SQLite would drop a transaction that was complete.
     """
-    if not data.strip(b"\0"):
+    if not any(data[: _HEADER.size]) and not data.strip(b"\0"):
         return Walk(0, None, None)
     magic, version, size, _, salt1, salt2, want0, want1 = _HEADER.unpack_from(data.ljust(_HEADER.size, b"\0"))
     swap = bool(magic & 1) != (sys.byteorder == "big")
