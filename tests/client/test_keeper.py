@@ -207,6 +207,22 @@ def test_withdrawing_what_is_held_ends_it_first() -> None:
     assert stage.turn().kinds() == ["withdraw"]
 
 
+def test_a_withdrawal_under_way_ends_even_a_grant_that_was_not_heard_of_yet() -> None:
+    """P3.7: a withdrawal names no term, so what is acknowledged before its answer may be what it gives back."""
+    stage = Stage().open().campaign()
+    stage.core.withdraw(ORDERS)
+    stage.turn()
+    asked = stage.find("withdraw")["id"]
+    stage.core.campaign(ORDERS, 0)
+    stage.turn(after_ms=200).keep(("orders", 7))
+    assert stage.remaining_ms() == 0
+    assert Granted not in kinds(stage)
+    stage.say(type="withdrawn", id=asked, election="orders", session=stage.session)
+    stage.say(type="campaigning", id=stage.find("campaign")["id"], election="orders", session=stage.session, priority=0)
+    stage.turn(after_ms=200).keep(("orders", 8))
+    assert stage.remaining_ms(8) > 0
+
+
 def test_a_grant_that_nobody_waits_for_is_given_back() -> None:
     stage = Stage().lead()
     stage.core.release(ORDERS, Term(7))

@@ -38,6 +38,7 @@ from tenure.leadership.engine import (
     SessionOpened,
     Status,
     Withdraw,
+    Withdrawn,
 )
 from tenure.leadership.holder import Holder
 
@@ -148,6 +149,7 @@ class KeeperCore:
             office = self.offices.end(self.state.holder, election, "withdrawn")
             self._requests.withdraw_unsent(election)
             if office is not None:
+                self.state.holder.withdrawing(election)  # also what was granted and not heard of yet (ADR 0009)
                 self._requests.ask(Withdraw(self.state.session, election))
         self.offices.all.pop(election, None)
 
@@ -305,10 +307,17 @@ class KeeperCore:
                 self.offices.standing(election, priority)
                 if isinstance(self.state, Live):
                     self.state.keep_at = now  # the grant may stand already
+            case Withdrawn(election=election):
+                self._withdrawn(election)
             case messages.Members(members=members):
                 self._learnt = tuple(each.api for _, each in sorted(members.items()) if each.api)
             case _:
-                pass  # withdrawn, released, attached: what mattered was done when it was asked
+                pass  # released, attached: what mattered was done when it was asked
+
+    def _withdrawn(self, election: ElectionName) -> None:
+        """The withdrawal has taken effect: keepalives from now on may confirm a new candidacy's lease."""
+        if isinstance(self.state, Live):
+            self.state.holder.withdrawn(election)
 
     def _refused(self, key: int, pending: Pending, refused: Refused, now: Instant) -> None:
         request = pending.request
@@ -336,6 +345,8 @@ class KeeperCore:
             if isinstance(request, Campaign):
                 self.offices.all.pop(request.election, None)
                 self._events.append(told.Rejected(refused.code, refused.reason, request.election))
+            elif isinstance(request, Withdraw):
+                self._withdrawn(request.election)
 
     def _retry_us(self, refused: Refused) -> int:
         wanted = retry_us_default if refused.retry_after_ms is None else refused.retry_after_ms * MS
