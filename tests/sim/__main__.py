@@ -5,12 +5,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from tests.sim.run import Outcome, run
+from tests.sim.workers import spread, watched
 
 SEEDS_FILE: Final = Path(__file__).parent / "seeds.txt"
 
@@ -30,30 +29,13 @@ def parse_seeds(text: str) -> range:
     return range(fresh, fresh + int(text))
 
 
-def outcomes(seeds: range | list[int], jobs: int, budget: float) -> Iterator[Outcome]:
-    """Run them on `jobs` processes until they or the time are used up."""
-    end = time.monotonic() + budget
-    if jobs == 1:
-        for seed in seeds:
-            if time.monotonic() > end:
-                return
-            yield run(seed)
-        return
-    with get_context("fork").Pool(jobs, maxtasksperchild=50) as pool:
-        for outcome in pool.imap_unordered(run, seeds):
-            yield outcome
-            if time.monotonic() > end:
-                pool.terminate()
-                return
-
-
 def report(seeds: range | list[int], jobs: int, budget: float, *, stop: bool = False) -> list[Outcome]:
     """Run seeds and print what came of them; the failures are returned."""
     began = time.monotonic()
     failed: list[Outcome] = []
     seen: Counter[str] = Counter()
     done = simulated = steps = operations = granted = elected = expired = 0
-    for outcome in outcomes(seeds, jobs, budget):
+    for outcome in spread(run, seeds, jobs, budget):
         done += 1
         seen.update(outcome.seen)
         simulated += outcome.simulated_us
@@ -89,7 +71,7 @@ def main() -> int:
     parser.add_argument("--stop", action="store_true", help="end at the first failure")
     options = parser.parse_args()
     if options.seed is not None:
-        outcome = run(options.seed)
+        outcome = watched(run, options.seed)
         print(outcome)
         return 1 if outcome.failure else 0
     failed = report(kept_seeds(), options.jobs, options.budget_seconds) if options.kept else []

@@ -123,6 +123,11 @@ class Run:
         return f"not caught up with {top}: {behind}" if behind else ""
 
 
+def failed_outcome(seed: int, failure: str) -> Outcome:
+    """The outcome of a seed of which only its failure is known."""
+    return Outcome(seed, 0, 0, 0, 0, 0, 0, 0, failure)
+
+
 def run(seed: int, faults_steps: int = FAULTS_STEPS, healing_steps: int = HEALING_STEPS) -> Outcome:
     """Run a seed; what fails is in the outcome, with the way to run it again."""
     simulation = Run(seed, faults_steps, healing_steps)
@@ -132,7 +137,7 @@ def run(seed: int, faults_steps: int = FAULTS_STEPS, healing_steps: int = HEALIN
     except Broken as error:
         failure = str(error)
     except Exception:  # noqa: BLE001 - an assertion of the code under test is a finding like any other
-        failure = traceback.format_exc(limit=-4)
+        failure = traceback.format_exc(limit=-6)
     world = simulation.world
     observer = world.observer
     return Outcome(

@@ -36,6 +36,9 @@ LINEAGE: Final = Nonce("a11ce0000000000f")
 FOUNDED_MS: Final = 1_767_225_600_000
 STAMP: Final = (FOUNDED_MS - 1_735_689_600_000) << 6
 MILLION: Final = 1_000_000
+WATCH_EVENTS: Final = 1_000
+INSTANT_EVENTS_MAX: Final = 50_000
+IDLE_EVENTS_MAX: Final = 200_000
 
 
 class User(Protocol):
@@ -168,6 +171,10 @@ class World:
         self._number = 0
         self._token = 0
         self._tick = 0
+        self._watched = 0
+        """How often `watch` looked; with `_stands` and `_stepped`: since when time, and the members, stand still."""
+        self._stands: tuple[int | None, int] = (None, 0)
+        self._stepped = (0, 0)
         self.settings = Settings(log_kept_entries=plan.log_kept_entries)
         self.limits = ReplicaSettings(snapshot_entries=plan.snapshot_entries)
         seats = tuple(
@@ -213,8 +220,29 @@ class World:
         """Go on until so many steps have been taken."""
         heap = self._heap
         while self.steps < limit:
-            self.now, _, action = heappop(heap)
-            action()
+            self.watch(heap[0][0] if heap else None)
+            for _ in range(WATCH_EVENTS):
+                self.now, _, action = heappop(heap)
+                action()
+                if self.steps >= limit:
+                    break
+
+    def watch(self, coming: int | None) -> None:
+        """Virtual time must pass, and members must take turns: else a run would never end."""
+        self.observer.require(coming is not None, "livelock", f"nothing will ever happen again after {self.now} µs")
+        self._watched += 1
+        if coming != self._stands[0]:
+            self._stands = (coming, self._watched)
+        standing = (self._watched - self._stands[1]) * WATCH_EVENTS
+        self.observer.require(
+            standing <= INSTANT_EVENTS_MAX, "livelock", f"{standing} events, and still it is {self.now} µs"
+        )
+        if self.steps != self._stepped[0]:
+            self._stepped = (self.steps, self._watched)
+        idle = (self._watched - self._stepped[1]) * WATCH_EVENTS
+        self.observer.require(
+            idle <= IDLE_EVENTS_MAX, "livelock", f"{idle} events without a turn of any member, at {self.now} µs"
+        )
 
     def chance(self, permille: int) -> bool:
         """A fault that strikes so often, until the world is healed."""
