@@ -38,7 +38,7 @@ def test_one_long_gap_raises_the_timeout_at_once_and_it_comes_down_slowly() -> N
 def test_the_timeout_never_passes_its_bound_on_a_lan() -> None:
     """T ≤ max(250 ms, 10·srtt)."""
     timing = Timing(SETTINGS)
-    timing.rtt_sample(LEADER, 1 * MS)
+    timing.rtt_sample(LEADER, 1 * MS, Instant(0))
     timing.gap_sample(10 * SECOND, H, Instant(0))
     timing.leader_lateness = 5 * SECOND
     assert timing.leader_timeout(LEADER, H, Instant(0)) == SETTINGS.timeout_max_us
@@ -48,7 +48,7 @@ def test_a_wide_area_may_wait_ten_round_trips() -> None:
     """At 100 ms RTT the bound is a second, and the floor two round trips."""
     timing = Timing(SETTINGS)
     for _ in range(50):
-        timing.rtt_sample(LEADER, 100 * MS)
+        timing.rtt_sample(LEADER, 100 * MS, Instant(0))
     assert timing.leader_timeout(LEADER, H, Instant(0)) == H + 200 * MS
     timing.leader_lateness = 5 * SECOND
     assert timing.leader_timeout(LEADER, H, Instant(0)) == 10 * timing.srtt(LEADER)
@@ -78,3 +78,32 @@ def test_the_disk_stall_bound_is_clamped() -> None:
     for _ in range(50):
         timing.sync_sample(1 * SECOND)
     assert timing.disk_stall == SETTINGS.disk_stall_max_us
+
+
+def test_what_a_frozen_peer_answers_when_it_wakes_is_no_round_trip() -> None:
+    """Its pongs come in one burst; taken for round trips they made A, and with it each step and T, seconds long."""
+    timing = Timing(SETTINGS)
+    now = 0
+    for _ in range(40):
+        now += 250 * MS
+        timing.rtt_sample(LEADER, 1 * MS, Instant(now))
+    before = (timing.step, timing.vote_timeout, timing.srtt(LEADER))
+    for _ in range(10):
+        now += 2 * SECOND
+        for waited in range(2_000, 0, -250):
+            timing.rtt_sample(LEADER, waited * MS, Instant(now))
+        for _ in range(4):
+            now += 250 * MS
+            timing.rtt_sample(LEADER, 1 * MS, Instant(now))
+    assert (timing.step, timing.vote_timeout, timing.srtt(LEADER)) == before
+
+
+def test_a_path_that_has_become_long_is_believed_after_a_second() -> None:
+    """A route over another continent is no stall: its round trips go on being long."""
+    timing = Timing(SETTINGS)
+    for number in range(40):
+        timing.rtt_sample(LEADER, 1 * MS, Instant(number * 250 * MS))
+    for number in range(40, 80):
+        timing.rtt_sample(LEADER, 400 * MS, Instant(number * 250 * MS))
+    assert timing.rtt_p99 == 400 * MS
+    assert timing.srtt(LEADER) > 350 * MS

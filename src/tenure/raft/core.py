@@ -227,7 +227,7 @@ class Raft:
             case LinkLost():
                 _link_lost(core, event)
             case RttSample():
-                core.timing.rtt_sample(event.peer, event.rtt_us)
+                core.timing.rtt_sample(event.peer, event.rtt_us, core.now)
             case Lateness():
                 following.stalled(core, event.late_us)
             case Transfer():

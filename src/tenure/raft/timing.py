@@ -14,6 +14,8 @@ _HALF_LIFE_US: Final = 30 * SECOND
 _RTT_DEFAULT_US: Final = 1 * MS
 _SYNC_DEFAULT_US: Final = 5 * MS
 _RECOMPUTE_EVERY: Final = 16
+_BELIEVED_AFTER_US: Final = 1 * SECOND
+"""So long must round trips be strange before they are taken for the path's."""
 
 
 class Window:
@@ -75,6 +77,7 @@ class Timing:
         "_lateness",
         "_rtts",
         "_settings",
+        "_strange",
         "_syncs",
         "_timeout",
         "leader_lateness",
@@ -90,13 +93,34 @@ class Timing:
         self._gap_max = 0
         self._gap_max_at = Instant(0)
         self._timeout = 0
+        self._strange: dict[MemberId, tuple[Instant, Instant]] = {}
+        """When the first and the last of a row of strange round trips came."""
         self.rtt: dict[MemberId, Smooth] = {}
         self.leader_lateness = 0
 
-    def rtt_sample(self, peer: MemberId, rtt_us: int) -> None:
-        """One application-to-application round trip."""
+    def rtt_sample(self, peer: MemberId, rtt_us: int, now: Instant) -> None:
+        """One application-to-application round trip.
+
+        What a frozen peer answers in one burst when it wakes is none (as P6.2 says of gaps): counted, it made A and
+        srtt, and with them every step and T, seconds long. A path that did become so long goes on being it.
+        """
+        if self._is_stall(peer, rtt_us, now):
+            return
         self.rtt.setdefault(peer, Smooth()).add(rtt_us)
         self._rtts.add(rtt_us)
+
+    def _is_stall(self, peer: MemberId, rtt_us: int, now: Instant) -> bool:
+        row = self._strange.get(peer)
+        if rtt_us > max(self._settings.timeout_max_us, 10 * self.srtt(peer)):
+            first = now if row is None else row[0]
+            self._strange[peer] = (first, now)
+            return now - first < _BELIEVED_AFTER_US
+        if row is None:
+            return False
+        if now - rtt_us < row[1]:
+            return True  # asked before the stall was over: the end of the same burst
+        del self._strange[peer]
+        return False
 
     def sync_sample(self, sync_us: int) -> None:
         """One durable write."""
