@@ -107,3 +107,19 @@ def test_a_path_that_has_become_long_is_believed_after_a_second() -> None:
         timing.rtt_sample(LEADER, 400 * MS, Instant(number * 250 * MS))
     assert timing.rtt_p99 == 400 * MS
     assert timing.srtt(LEADER) > 350 * MS
+
+
+def test_a_stall_that_no_timeout_could_cover_is_not_told_as_lateness() -> None:
+    """T is bounded: a leader that slept for seconds is replaced anyway, and afterwards others would wait for nothing."""
+    timing = Timing(SETTINGS)
+    for _ in range(100):
+        timing.lateness_sample(3 * MS)
+    timing.lateness_sample(2 * SECOND)
+    assert timing.lateness == 3 * MS
+    for _ in range(20):  # it is computed anew every few samples
+        timing.lateness_sample(SETTINGS.timeout_max_us - 1)
+    assert timing.lateness == SETTINGS.timeout_max_us - 1
+    far = Timing(SETTINGS)
+    far.rtt_sample(LEADER, 100 * MS, Instant(0))
+    far.lateness_sample(800 * MS)
+    assert far.lateness == 800 * MS
