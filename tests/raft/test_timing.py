@@ -110,7 +110,7 @@ def test_a_path_that_has_become_long_is_believed_after_a_second() -> None:
 
 
 def test_a_stall_that_no_timeout_could_cover_is_not_told_as_lateness() -> None:
-    """T is bounded: a leader that slept for seconds is replaced anyway, and afterwards others would wait for nothing."""
+    """T is bounded: a leader that slept for seconds is replaced anyway, and later others would wait for nothing."""
     timing = Timing(SETTINGS)
     for _ in range(100):
         timing.lateness_sample(3 * MS)
