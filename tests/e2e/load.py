@@ -159,4 +159,5 @@ class User(threading.Thread):
             time.sleep(0.01)
 
     def _move(self) -> None:
-        self._at = (self._at + 1) % len(self._connections)
+        others = [at for at in range(len(self._connections)) if at != self._at]
+        self._at = self._rng.choice(others)  # not all to the same: the next fault is only one member's
