@@ -174,6 +174,7 @@ class Assembled:
             self.clock.now(),
             limits=ReplicaSettings(snapshot_entries=config.snapshot_entries, snapshot_bytes=config.snapshot_bytes),
             api=str(config.advertise_api),
+            protection={"scheduling": _scheduling()},
         )
         self._gauges(replica)
         call = self._loop.call_soon_threadsafe
@@ -234,6 +235,12 @@ def bind(address: Address) -> socket.socket:
 def open_store(config: Config) -> Opened:
     """The data directory; raises the store's own errors."""
     return Store.open(config.data_dir, config.name)
+
+
+def _scheduling() -> str:
+    """Which class the kernel runs us in (P6.4); what it granted, not what was asked for."""
+    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+    return {os.SCHED_RR: "real-time (SCHED_RR)", os.SCHED_FIFO: "real-time (SCHED_FIFO)"}.get(policy, "ordinary")
 
 
 def _version() -> str:

@@ -29,7 +29,7 @@ class Observing:
     def trace(self, trace: Trace) -> None:
         """One line per decision of the consensus core."""
         self._log.write("debug" if trace.what in _DEBUG else "info", trace.what, dict(trace.detail))
-        if trace.what == "leader_known":
+        if trace.what in {"following", "leader_elected"}:
             self._telemetry.consensus_changed()
 
     def disk_synced(self, micros: int) -> None:

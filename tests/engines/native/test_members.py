@@ -162,3 +162,22 @@ def test_an_answer_that_raises_hurts_nobody_else(tmp_path: Path) -> None:
             assert engine.answers_failed == 1
 
     run(story())
+
+
+def test_a_member_with_another_secret_gets_nowhere(tmp_path: Path) -> None:
+    async def story() -> None:
+        ours, other = tmp_path / "secret", tmp_path / "other"
+        ours.write_text("the secret of this cluster\n")
+        other.write_text("the secret of another one\n")
+        async with members(tmp_path, 3, cluster_secret_file=str(ours)) as cluster:
+            leader = await cluster.leader()
+            stranger = next(name for name in cluster.names if name != leader)
+            await cluster.crash(stranger)
+            refused = await cluster.start(stranger, cluster_secret_file=str(other))
+            await eventually(lambda: "another cluster secret" in cluster.logs[stranger].getvalue())
+            answer = await put(refused.engine, "a", b"1")
+            assert isinstance(answer, Refused)
+            assert answer.code == "no_quorum"
+            assert isinstance(await put(cluster.running[leader].engine, "a", b"1"), KvWritten)
+
+    run(story())

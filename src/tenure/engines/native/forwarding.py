@@ -86,7 +86,8 @@ class Forwarding:
             return
         result = reply.result
         if type(result) is StatusReport:
-            result = msgspec.structs.replace(result, member=self._replica.name, state=self._replica.raft.role)
+            me = self._replica
+            result = msgspec.structs.replace(result, member=me.name, state=me.raft.role, protection=me.protection)
         elif type(result) is Refused and result.code == "outcome_unknown" and isinstance(pending.origin, Sequenced):
             self.own.lost(pending.origin.client)
         elif type(result) is Stepped and result.election is not None:

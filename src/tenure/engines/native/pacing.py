@@ -79,6 +79,7 @@ class Pacer:
     def _take(self, drained: bool) -> None:
         if self._stopped:
             return
+        self._soon = False
         now = self._clock.now()
         late = now - self._due
         if late >= late_min_us:
@@ -89,8 +90,8 @@ class Pacer:
         self._turn(now, drained, sample or None)
 
     def _run_soon(self) -> None:
-        self._soon = False
-        self._take(drained=False)
+        if self._soon:  # else another turn has taken everything meanwhile
+            self._take(drained=False)
 
     def _fired(self) -> None:
         self._timer = None

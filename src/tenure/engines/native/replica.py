@@ -53,7 +53,9 @@ class Replica:
         limits: ReplicaSettings | None = None,
         steward: StewardSettings | None = None,
         api: str | None = None,
+        protection: dict[str, str] | None = None,
     ) -> None:
+        """`protection`: what the process has against stalls, for `/status` (P6.4)."""
         self.raft = Raft(identity, restored, settings, rng, now)
         self.machine = machine
         self.steward: Steward | None = None
@@ -62,6 +64,7 @@ class Replica:
         self.me = identity.member
         self.lineage = identity.lineage
         self.apis: dict[MemberId, str | None] = {identity.member: api}
+        self.protection = protection or {}
         self.limits = limits or ReplicaSettings()
         self.rng = rng
         self.turn = Turn(now)

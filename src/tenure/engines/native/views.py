@@ -49,6 +49,7 @@ def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> S
         members=_members(replica),
         nodes=machine.nodes(hints),
         elections={view.election: view for view in machine.elections(hints)},
+        protection=replica.protection,
     )
 
 
