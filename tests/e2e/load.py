@@ -72,6 +72,9 @@ class User(threading.Thread):
             self._put(key, self._seen.get(key, 0))
         else:
             self._get(key)
+        if 0.1 <= dice < 0.25:
+            self._move()  # what one member acknowledged must be read from the next at once
+            self._get(key)
 
     # --- operations --------------------------------------------------------------------------------------------------
 
