@@ -81,11 +81,14 @@ class Raft:
         core = self._core
         assert now >= core.now, "time only rises"
         core.now = now
-        if core.fatal is None:
-            for event in events:
-                self._take(event)
-            if drained and core.fatal is None:
-                ticks.tick(core)
+        for event in events:
+            if core.fatal is not None:
+                break
+            self._take(event)
+        if drained and core.fatal is None:
+            ticks.tick(core)
+        if core.fatal is not None:
+            core.send.clear()  # P1.3: no vote and no acknowledgement leaves, nor what this very step has said
         return self._finish()
 
     @property
@@ -340,6 +343,9 @@ def _link_up(core: Core, event: LinkUp) -> None:
         progress.speaks = event.speaks
         progress.next = LogIndex(progress.match + 1) if progress.match else progress.next
         replication.to_probe(progress)
+        if progress.match and progress.boot == event.boot:
+            progress.state = "replicate"  # a life that has promised this much does not answer an empty probe again
+        progress.boot = event.boot
         leader.beat_due = core.now
     if core.watch.leader == peer:
         core.watch.beat_at = None  # a new connection: this gap is no sample (P6.2)

@@ -5,16 +5,8 @@ from tenure.base.instants import after
 from tenure.raft import quorum, replication, suspicion
 from tenure.raft.disk import promise, promise_number, set_hard_state
 from tenure.raft.messages import HigherTerm, PreVote, PreVoteReply, TimeoutNow, Vote, VoteReply
-from tenure.raft.roles import adopt_term, become_follower, is_heard, leave_leadership
+from tenure.raft.roles import adopt_term, become_follower, is_heard, leave_leadership, may_vote
 from tenure.raft.state import Candidate, Core, Follower, Leader, PreCandidate
-
-
-def may_vote(core: Core) -> bool:
-    """After an unclean stop the first vote waits until quorum − 1 others were heard (P1.3)."""
-    if not core.unclean:
-        return True
-    others = sum(1 for voter in core.voters if voter != core.me and voter in core.heard_boots)
-    return others >= quorum.size(len(core.voters)) - 1
 
 
 def stand(core: Core) -> None:
@@ -138,6 +130,8 @@ def _vote_refusal(core: Core, sender: MemberId, asked: Vote) -> str:
         return "old_term"
     if not asked.transfer and is_heard(core):
         return "leader_heard"
+    if asked.term == core.term and core.watch.leader is not None:
+        return "leader_known"  # that term's election is over; to grant would end a suspicion of its leader
     if asked.term > core.term:
         become_follower(core, asked.term, "higher_term")
     if not core.log.up_to_date(asked.last_index, asked.last_term):  # also for a repeated grant (P4.2)
@@ -154,6 +148,8 @@ def _vote_refusal(core: Core, sender: MemberId, asked: Vote) -> str:
 def on_vote_reply(core: Core, sender: MemberId, reply: VoteReply) -> None:
     """Count a vote of this very request, once a voter; a refusal by a higher term ends the candidacy."""
     role = core.role
+    if isinstance(role, Leader):
+        return  # it has won: who is stuck above it will say so to its frames, and is freed (P5.8), not obeyed
     if reply.term > core.term:
         become_follower(core, reply.term, "higher_term")
         return

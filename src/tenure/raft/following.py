@@ -17,6 +17,9 @@ from tenure.raft.messages import (
 from tenure.raft.roles import become_follower
 from tenure.raft.state import Core, Follower, Leader, Watch
 
+_graces_max = 3
+"""So many stalls are excused in one silence: a host that is late each time would else wait for ever."""
+
 
 def from_leader(core: Core, sender: MemberId, term: ConsensusTerm) -> bool:
     """Take traffic of a leader: follow it if its term isn't below ours, else say ours (P5.8). Whether to go on."""
@@ -34,6 +37,7 @@ def from_leader(core: Core, sender: MemberId, term: ConsensusTerm) -> bool:
         core.trace("following", leader=sender, term=term)
     suspicion.hear(core)
     core.watch.heard_at = core.now
+    core.graces = 0
     return True
 
 
@@ -143,5 +147,6 @@ def stalled(core: Core, late_us: int) -> None:
     """Our own loop was late (P6.3): take it off the gap; after a stall allow one fresh interval and round trip."""
     core.timing.lateness_sample(late_us)
     core.late_us += late_us
-    if late_us > core.settings.heartbeat_us // 2:
+    if late_us > core.settings.heartbeat_us // 2 and core.graces < _graces_max:
+        core.graces += 1
         core.grace_until = max(core.grace_until, after(core.now, core.settings.heartbeat_us + core.timing.rtt_p99))

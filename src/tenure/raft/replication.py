@@ -28,14 +28,18 @@ def become_leader(core: Core, won: Candidate) -> None:
     for peer in core.peers:
         known = won.lasts.get(peer)
         one = Progress(LogIndex(0), LogIndex(last + 1), heard_at=core.now, moved_at=core.now)
+        link = core.links.get(peer)
+        one.boot = link.boot if link is not None else None
         if known is not None:
             index, term = known
-            if log.term_at(index) == term:
-                one.next, one.state = LogIndex(index + 1), "replicate"
+            if log.term_at(index) == term:  # a grant leaves behind the disk, so all that is durable there (P4.8)
+                one.match, one.next, one.state = index, LogIndex(index + 1), "replicate"
             else:
                 one.next = max(LogIndex(min(last, index) + 1), LogIndex(1))
         progress[peer] = one
     leader = Leader(noop=LogIndex(last + 1), won_at=core.now, progress=progress)
+    if last > core.applied_to:
+        leader.uncommitted_bytes = sum(len(entry.data) for entry in log.between(LogIndex(core.applied_to + 1), last))
     core.role = leader
     core.watch.leader = core.me
     core.watch.boot = core.identity.boot
@@ -121,7 +125,8 @@ def _replicate_to(core: Core, peer: MemberId, progress: Progress, pages: dict[Lo
         progress.next = LogIndex(last + 1)
         progress.commit_sent = core.commit
         core.say(peer, message)
-    if progress.commit_sent < core.commit and progress.commit_sent < progress.next - 1:
+    if progress.commit_sent < core.commit and progress.commit_sent < progress.next - 1 == log.last_index:
+        # With entries beyond the window it would carry them, and they would be sent again later: those tell it.
         progress.commit_sent = core.commit
         core.say(peer, _page(core, progress.next, pages))
 

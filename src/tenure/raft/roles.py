@@ -1,6 +1,7 @@
 """Changes of term and role that every other module needs."""
 
 from tenure.base.ids import ConsensusTerm
+from tenure.raft import quorum
 from tenure.raft.disk import drop_vote_promises, set_hard_state
 from tenure.raft.ready import Refused, TransferEnded
 from tenure.raft.state import Core, Follower, Leader, Watch
@@ -14,6 +15,7 @@ def adopt_term(core: Core, term: ConsensusTerm) -> None:
     drop_vote_promises(core)
     set_hard_state(core)
     core.higher_told.clear()
+    core.notes.clear()  # a note stands for a pre-vote of its own term only (P5.1)
     core.watch = Watch(
         heard_at=core.now, patience_us=core.timing.leader_timeout(None, core.settings.heartbeat_us, core.now)
     )
@@ -50,3 +52,11 @@ def is_heard(core: Core) -> bool:
     if isinstance(core.role, Leader):
         return True
     return isinstance(core.role, Follower) and core.watch.leader is not None and core.suspicion is None
+
+
+def may_vote(core: Core) -> bool:
+    """After an unclean stop the first vote waits until quorum − 1 others were heard (P1.3)."""
+    if not core.unclean:
+        return True
+    others = sum(1 for voter in core.voters if voter != core.me and voter in core.heard_boots)
+    return others >= quorum.size(len(core.voters)) - 1

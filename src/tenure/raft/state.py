@@ -62,6 +62,8 @@ class Progress:
     snapshot: Snapshot | None = None
     snapshot_offset: int = 0
     speaks: int = 1
+    boot: Boot | None = None
+    """The life that `match` was heard from, as far as a link to it was seen."""
 
 
 @dataclass(slots=True)
@@ -206,6 +208,7 @@ class Core:
         "fatal",
         "feature",
         "grace_until",
+        "graces",
         "heard_boots",
         "higher_told",
         "identity",
@@ -281,6 +284,8 @@ class Core:
         self.higher_told: dict[MemberId, tuple[ConsensusTerm, Instant]] = {}
         self.attempt = 0
         self.grace_until = now
+        self.graces = 0
+        """How many stalls of our own were excused since the leader (or, leading, a majority) was heard (P6.3)."""
         self.late_us = 0
         self.incoming: Incoming | None = None
         self.promised: tuple[ConsensusTerm, LogIndex] = (ConsensusTerm(0), LogIndex(0))

@@ -8,6 +8,7 @@ from tenure.base.ids import MemberId
 from tenure.base.instants import Instant, after
 from tenure.raft import quorum
 from tenure.raft.messages import Evidence, Found, LeaderLost
+from tenure.raft.roles import may_vote
 from tenure.raft.state import Core, Follower, Leader, Note, PreCandidate, Suspicion
 
 _failures_max = 4
@@ -31,8 +32,10 @@ def send_notes(core: Core) -> None:
     suspicion = core.suspicion
     assert suspicion is not None
     suspicion.note_due = after(core.now, core.timing.step)
-    if suspicion.leader is None or suspicion.leader_boot is None or suspicion.term != core.term or not core.is_voter:
+    if suspicion.leader is None or suspicion.leader_boot is None or suspicion.term != core.term:
         return
+    if not core.is_voter or not may_vote(core):
+        return  # a note stands for a pre-vote, which would be refused (P1.3)
     note = LeaderLost(
         core.term, suspicion.leader, suspicion.leader_boot, core.identity.boot, core.epoch, suspicion.heard_number,
         core.log.last_index, core.log.last_term, suspicion.evidence,
@@ -83,6 +86,9 @@ def on_note(core: Core, sender: MemberId, note: LeaderLost) -> None:
         return
     if core.watch.leader is not None and core.watch.leader != note.leader:
         return
+    link = core.links.get(sender)
+    if link is None or link.boot != note.boot:
+        return  # P5.2: its link is lost, or it is of an earlier life
     last = core.note_epochs.get(sender)
     if last is not None and last[0] == note.boot and (note.epoch, False) < (last[1], last[2]):
         return

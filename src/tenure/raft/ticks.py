@@ -21,15 +21,15 @@ def tick(core: Core) -> None:
 
 def _tick_leader(core: Core, leader: Leader) -> None:
     patience = max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99)
-    if (
-        core.now >= core.grace_until
-        and core.now >= leader.won_at + patience
-        and not replication.quorum_heard(core, leader, patience)
-    ):
+    if core.now < leader.won_at + patience or replication.quorum_heard(core, leader, patience):
+        core.graces = 0
+    elif core.now >= core.grace_until:
         core.trace("quorum_lost", term=core.term)
         transfer.give_up(core, "quorum_lost")
         return
-    transfer.watch_disk(core, leader)
+    transfer.end_overdue(core, leader)
+    if isinstance(core.role, Leader):
+        transfer.watch_disk(core, leader)
     if not isinstance(core.role, Leader):
         return
     if core.now >= leader.probe_due:
@@ -71,7 +71,7 @@ def deadline(core: Core) -> Instant:
             if leader.transfer is not None:
                 due.append(leader.transfer.ends_at)
             elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
-                due.append(after(core.disk.in_flight.since, core.timing.disk_stall))
+                due.append(max(after(core.disk.in_flight.since, core.timing.disk_stall), core.grace_until))
             return min(due)
         case PreCandidate() as role:
             return min(role.ends_at, core.suspicion.note_due) if core.suspicion else role.ends_at

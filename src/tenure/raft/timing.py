@@ -157,8 +157,11 @@ class Timing:
 
     @property
     def vote_timeout(self) -> int:
-        """A vote round ends after 2·A + 2 fsync p99 (P5.6); never below two steps."""
-        return max(2 * self.rtt_p99 + 2 * self.sync_p99, 2 * self.step)
+        """A vote round ends after 2·A + 2 fsync p99 (P5.6); never below two steps. A disk that stood still is no
+        measure: one stall of 30 s would make each round of the next hundred writes last a minute.
+        """
+        sync_us = min(self.sync_p99, self._settings.disk_stall_max_us)
+        return max(2 * self.rtt_p99 + 2 * sync_us, 2 * self.step)
 
     @property
     def disk_stall(self) -> int:

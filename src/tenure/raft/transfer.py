@@ -56,14 +56,18 @@ def _best(core: Core, leader: Leader, wanted: MemberId | None) -> MemberId | Non
 
 
 def advance(core: Core, leader: Leader) -> None:
-    """TimeoutNow leaves when the target holds our whole log; the wait is bounded."""
+    """TimeoutNow leaves when the target holds our whole log."""
     transfer = leader.transfer
-    if transfer is None:
+    if transfer is None or transfer.sent or leader.progress[transfer.target].match != core.log.last_index:
         return
-    if not transfer.sent and leader.progress[transfer.target].match == core.log.last_index:
-        transfer.sent = True
-        core.say(transfer.target, TimeoutNow(core.term))
-    if core.now < transfer.ends_at:
+    transfer.sent = True
+    core.say(transfer.target, TimeoutNow(core.term))
+
+
+def end_overdue(core: Core, leader: Leader) -> None:
+    """The wait for the target is bounded; the bound is a deadline like all others (P4.7)."""
+    transfer = leader.transfer
+    if transfer is None or core.now < transfer.ends_at:
         return
     leader.transfer = None
     core.trace("transfer_failed", target=transfer.target, sent=transfer.sent)
@@ -88,7 +92,9 @@ def watch_disk(core: Core, leader: Leader) -> None:
     or resign; else every disk is slow, and another leader would be no better.
     """
     flying = core.disk.in_flight
-    if flying is None or core.now < flying.since + core.timing.disk_stall or leader.transfer is not None:
+    if flying is None or core.now < max(flying.since + core.timing.disk_stall, core.grace_until):
+        return
+    if leader.transfer is not None:
         return
     others = [voter for voter in core.voters if voter != core.me and leader.progress[voter].acked_at > flying.since]
     if len(others) >= quorum.size(len(core.voters)):
