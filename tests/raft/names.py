@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from tenure.base.ids import MemberId
+from tenure.leadership import commands
+from tenure.leadership.engine import AnyRequest, AnyResult, Keepalive, Kept, Refused, Release, Stepdown, Stepped
 from tenure.raft.entries import CONFIGURATION, FEATURE, NOOP, Entry, Snapshot
 from tenure.raft.messages import (
     AnyMessage,
@@ -25,6 +29,19 @@ from tenure.raft.messages import (
     Vote,
     VoteReply,
 )
+from tenure.wire.frames import Call, CallReply
+
+
+class Parcel(Struct, frozen=True):
+    """What travels and is no message of the core: between a node and a member, or a request passed on."""
+
+    sender: str
+    to: str
+    content: AnyRequest | AnyResult | Call | CallReply
+    tag: int = 0
+
+
+Mail = Envelope | Parcel
 
 
 def member_id(name: str) -> MemberId:
@@ -45,10 +62,10 @@ def place(index: int, term: int) -> str:
 def entry(item: Entry | Snapshot) -> str:
     """One entry: its place and what it holds."""
     if isinstance(item, Snapshot):
-        return f"snapshot {place(item.index, item.term)} {item.data.decode(errors='replace')!r}"
+        return f"snapshot {place(item.index, item.term)} {_state(item.data)}"
     match item.kind:
         case 0:
-            what = item.data.decode(errors="replace")
+            what = _command(item.data)
         case kind if kind == NOOP:
             what = "no-op"
         case kind if kind == CONFIGURATION:
@@ -58,6 +75,17 @@ def entry(item: Entry | Snapshot) -> str:
         case _:
             what = f"kind {item.kind}"
     return f"{place(item.index, item.term)} {what}"
+
+
+def _command(data: bytes) -> str:
+    """A command of the state machine by its kind; scripts of the core alone propose plain words."""
+    if data.isascii():
+        return data.decode()
+    return type(commands.decode(data).body).__name__
+
+
+def _state(data: bytes) -> str:
+    return repr(data.decode()) if data.isascii() else f"of {len(data)} bytes"
 
 
 def entries(items: Iterable[Entry]) -> str:
@@ -132,6 +160,55 @@ def _sign(
             return f"HigherTerm t{content.term} leader {name_of(content.leader)}"
 
 
-def envelope(sent: Envelope) -> str:
-    """A message with its way."""
-    return f"{name_of(sent.sender)} → {name_of(sent.to)}  {message(sent.message)}"
+def way(mail: Mail) -> tuple[str, str]:
+    """From whom to whom."""
+    if isinstance(mail, Parcel):
+        return mail.sender, mail.to
+    return name_of(mail.sender), name_of(mail.to)
+
+
+def inner(mail: Mail) -> AnyMessage | AnyRequest | AnyResult:
+    """What is in it; a request passed on is the request."""
+    if isinstance(mail, Envelope):
+        return mail.message
+    match mail.content:
+        case Call():
+            return mail.content.request
+        case CallReply():
+            return mail.content.result
+        case _:
+            return mail.content
+
+
+def kind(mail: Mail) -> str:
+    """The type by which scripts choose it."""
+    return type(inner(mail)).__name__
+
+
+def letter(mail: Mail) -> str:
+    """It with its way."""
+    sender, to = way(mail)
+    if isinstance(mail, Envelope):
+        return f"{sender} → {to}  {message(mail.message)}"
+    passed = " (passed on)" if isinstance(mail.content, Call | CallReply) else ""
+    return f"{sender} → {to}  {_parcel(mail)}{passed}"
+
+
+def _parcel(mail: Parcel) -> str:
+    match inner(mail):
+        case Keepalive() as said:
+            return f"Keepalive #{said.number}"
+        case Kept() as said:
+            named = ", ".join(f"{lease.election}@{lease.term}" for lease in said.leases) or "no lease"
+            demands = "".join(f", asked to hand over {one.election}@{one.term}" for one in said.demands)
+            return f"Kept #{said.number}: {named}{demands}"
+        case Refused() as said:
+            return f"Refused {said.code}"
+        case Release() as said:
+            return f"Release {said.election}@{said.term}"
+        case Stepdown() as said:
+            return f"Stepdown {said.election}" + (f" to {said.successor}" if said.successor else "")
+        case Stepped() as said:
+            return f"Stepped {said.state} from {said.from_} to {said.to}"
+        case said:
+            return type(said).__name__

@@ -49,6 +49,7 @@ from tenure.raft.events import Lateness, ReadIndex, RttSample, Transfer
 from tenure.raft.messages import AnyMessage, AppendReply, Envelope, TimeoutNow, Vote
 from tenure.raft.settings import Settings
 from tests.raft import names
+from tests.raft.names import Mail
 from tests.raft.stage import LINEAGE, Actor, Stage, Write
 from tests.sim.disk import Disk
 
@@ -95,16 +96,17 @@ def micros(text: str) -> int:
     return int(number) * UNITS[unit]
 
 
-def passes(words: list[str]) -> Callable[[Envelope], bool]:
+def passes(words: list[str]) -> Callable[[Mail], bool]:
     """A filter on messages."""
 
-    def fits(sent: Envelope) -> bool:
+    def fits(sent: Mail) -> bool:
         for word in words:
             if ">" in word:
                 sender, to = word.split(">")
-                if sender not in {"*", names.name_of(sent.sender)} or to not in {"*", names.name_of(sent.to)}:
+                way = names.way(sent)
+                if sender not in {"*", way[0]} or to not in {"*", way[1]}:
                     return False
-            elif type(sent.message).__name__ != word:
+            elif names.kind(sent) != word:
                 return False
         return True
 
@@ -116,7 +118,7 @@ class Script:
 
     def __init__(self) -> None:
         self.stage = Stage(0, Settings())
-        self.copies: list[Envelope] = []
+        self.copies: list[Mail] = []
         self.block_start = 0
 
     def run(self, blocks: list[Block]) -> list[Block]:
@@ -151,7 +153,11 @@ class Script:
     def do_members(self, size: str, *words: str) -> None:
         """Voters that don't run yet."""
         changes = {name: int(value) for name, value in (word.split("=") for word in words)}
-        self.stage = Stage(int(size), msgspec.structs.replace(Settings(), **changes))
+        self.stage = self.make_stage(int(size), msgspec.structs.replace(Settings(), **changes))
+
+    def make_stage(self, size: int, settings: Settings) -> Stage:
+        """Cores alone; `offices.OfficeScript` puts whole replicas there."""
+        return Stage(size, settings)
 
     def do_preset(self, name: str, *words: str) -> None:
         """What a disk holds: one entry of each term, `term=` and `vote=` if they aren't the last entry's and nobody."""
@@ -231,7 +237,7 @@ class Script:
         """Deliver what is in the queue now and fits, not what follows from it."""
         first = words[:1] == ("first",)
         fits = passes(list(words[first:]))
-        chosen = [item for item in self.stage.queue if isinstance(item, Envelope) and fits(item)]
+        chosen = [item for item in self.stage.queue if not isinstance(item, Write) and fits(item)]
         assert chosen, "nothing to deliver"
         if first:
             del chosen[1:]
@@ -243,13 +249,13 @@ class Script:
         """Take messages away."""
         fits = passes(list(words))
         for item in list(self.stage.queue):
-            if isinstance(item, Envelope) and fits(item):
+            if not isinstance(item, Write) and fits(item):
                 self.stage.queue.remove(item)
 
     def do_hold(self, *words: str) -> None:
         """Keep messages back, those under way too."""
         fits = passes(list(words))
-        kept = [item for item in self.stage.queue if isinstance(item, Envelope) and fits(item)]
+        kept = [item for item in self.stage.queue if not isinstance(item, Write) and fits(item)]
         self.stage.queue = [item for item in self.stage.queue if item not in kept]
         self.stage.held.append((fits, kept))
 
@@ -262,7 +268,7 @@ class Script:
     def do_copy(self, *words: str) -> None:
         """Keep copies of messages under way."""
         fits = passes(list(words))
-        self.copies = [item for item in self.stage.queue if isinstance(item, Envelope) and fits(item)]
+        self.copies = [item for item in self.stage.queue if not isinstance(item, Write) and fits(item)]
         assert self.copies, "nothing to copy"
 
     def do_backwards(self) -> None:
@@ -273,7 +279,7 @@ class Script:
         """The copies go on their way (again)."""
         self.stage.queue.extend(self.copies)
         for item in self.copies:
-            self.stage.say(f"replayed {names.envelope(item)}")
+            self.stage.say(f"replayed {names.letter(item)}")
 
     def do_cut(self, *ways: str) -> None:
         """Swallow what goes these ways."""
@@ -428,7 +434,7 @@ class Script:
     def do_queue(self) -> None:
         """What is under way."""
         for item in self.stage.queue:
-            line = f"write #{item.number} of {item.member}" if isinstance(item, Write) else names.envelope(item)
+            line = f"write #{item.number} of {item.member}" if isinstance(item, Write) else names.letter(item)
             self.stage.say(f"under way: {line}")
 
     # --- claims -----------------------------------------------------------------------------------------------------
@@ -453,7 +459,7 @@ class Script:
                 require(found == words[0], f"leader is {found}")
             case "message":
                 fits = passes(list(words))
-                there = any(isinstance(item, Envelope) and fits(item) for item in self.stage.queue)
+                there = any(not isinstance(item, Write) and fits(item) for item in self.stage.queue)
                 require(there != negated, "under way" if there else "not under way")
             case "said":
                 text = " ".join(words)

@@ -17,6 +17,7 @@ from tenure.raft.messages import Envelope, Evidence, Heartbeat, HeartbeatReply
 from tenure.raft.ready import Batch, Ready
 from tenure.raft.settings import Identity, Settings
 from tests.raft import names
+from tests.raft.names import Mail
 from tests.sim.disk import Disk
 
 LINEAGE = Nonce("f" * 16)
@@ -79,8 +80,8 @@ class Stage:
             seat.name: Actor(seat.name, seat.id, Disk(self.configuration), SplitMix64(number))
             for number, seat in enumerate(seats)
         }
-        self.queue: list[Envelope | Write] = []
-        self.held: list[tuple[Callable[[Envelope], bool], list[Envelope]]] = []
+        self.queue: list[Mail | Write] = []
+        self.held: list[tuple[Callable[[Mail], bool], list[Mail]]] = []
         self.cut: set[tuple[str, str]] = set()
         self.lines: list[str] = []
         self.show_beats = False
@@ -138,7 +139,7 @@ class Stage:
             item
             for item in self.queue
             if not (isinstance(item, Write) and item.member == name)
-            and not (isinstance(item, Envelope) and item.to == actor.id)
+            and not (not isinstance(item, Write) and names.way(item)[1] == name)
         ]
 
     def lose(self, here: str, there: str, evidence: Evidence, *, closing: bool = False) -> None:
@@ -225,28 +226,29 @@ class Stage:
 
     # --- the network ------------------------------------------------------------------------------------------------
 
-    def post(self, sent: Envelope) -> None:
+    def post(self, sent: Mail) -> None:
         """A message leaves; a cut link swallows it, a hold keeps it."""
-        way = (names.name_of(sent.sender), names.name_of(sent.to))
-        hidden = isinstance(sent.message, Heartbeat | HeartbeatReply) and not self.show_beats
-        if way in self.cut or self.actors[way[1]].raft is None:
+        way = names.way(sent)
+        beat = isinstance(sent, Envelope) and isinstance(sent.message, Heartbeat | HeartbeatReply)
+        if way in self.cut or (way[1] in self.actors and self.actors[way[1]].raft is None):
             return
         for matches, kept in self.held:
             if matches(sent):
-                self.say(f"held {names.envelope(sent)}")
+                self.say(f"held {names.letter(sent)}")
                 kept.append(sent)
                 return
-        if not hidden:
-            self.say(names.envelope(sent))
+        if not beat or self.show_beats:
+            self.say(names.letter(sent))
         self.queue.append(sent)
 
-    def take(self, item: Envelope) -> None:
+    def take(self, item: Mail) -> None:
         """A message arrives."""
+        assert isinstance(item, Envelope)
         actor = self.actors[names.name_of(item.to)]
         if (names.name_of(item.sender), actor.name) not in self.cut:
             self.step(actor, [Received(item)])
 
-    def settle(self, matches: Callable[[Envelope], bool] | None = None) -> None:
+    def settle(self, matches: Callable[[Mail], bool] | None = None) -> None:
         """Deliver what is under way, and what follows, until nothing moves; persist where the disk isn't manual."""
         for _ in range(settle_max):
             item = self.next_item(matches)
@@ -259,7 +261,7 @@ class Stage:
                 self.take(item)
         raise AssertionError(f"no rest after {settle_max} messages and writes")
 
-    def next_item(self, matches: Callable[[Envelope], bool] | None) -> Envelope | Write | None:
+    def next_item(self, matches: Callable[[Mail], bool] | None) -> Mail | Write | None:
         """The first in the queue that may move."""
         for item in self.queue:
             if isinstance(item, Write):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.raft.script import Script, parse, render
+from tests.raft.offices import OfficeScript
+from tests.raft.script import parse, render
 
 SCRIPTS = sorted((Path(__file__).parent / "golden").glob("*.txt"))
 
@@ -13,7 +14,7 @@ SCRIPTS = sorted((Path(__file__).parent / "golden").glob("*.txt"))
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_script(path: Path) -> None:
     written = path.read_text(encoding="utf-8")
-    now = render(Script().run(parse(written)))
+    now = render(OfficeScript().run(parse(written)))
     if os.environ.get("TENURE_GOLDEN") == "rewrite":
         assert not os.environ.get("CI"), "CI reads golden scripts, it never rewrites them"
         path.write_text(now, encoding="utf-8")
