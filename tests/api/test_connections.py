@@ -1,5 +1,6 @@
 """Pipelining, clients that vanish, slow ones, and limits: nothing of it reaches the engine or other clients."""
 
+import asyncio
 import json
 import socket
 import struct
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import urllib3
 
+from tenure.api import ServerInfo, build
 from tenure.leadership.engine import Keyed, KvPut, Refused, Sequenced
 from tests.api.scripted import SESSION, Scripted, Server, serving
 
@@ -81,6 +83,24 @@ def test_a_client_that_vanishes_before_its_answer_hurts_nobody(engine: Scripted,
     server.do(engine.let_go)
     assert server.do(lambda: server.app.door.in_flight) == 0
     assert server.ask("PUT", "/v1/kv/c", {"value": 1}).status == 200
+
+
+@pytest.mark.parametrize("path", ["/status", "/nowhere", "/v1/events"])
+def test_a_client_that_vanishes_as_its_cold_answer_is_written_fills_no_log(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """uvloop refuses to write to it, one turn before uvicorn knows that it has gone."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    app = build(Scripted(), ServerInfo("m1", "0", None))
+    scope = {"type": "http", "method": "GET", "raw_path": path.encode(), "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    assert not caplog.records
 
 
 def test_a_client_that_vanishes_in_mid_request_leaves_nothing_behind(engine: Scripted, server: Server) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -25,7 +26,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Gone(Exception):
-    """The client left before its request had arrived."""
+    """The client left before its request had arrived, or before its answer was written."""
 
 
 def build(
@@ -84,12 +85,16 @@ class App:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(scope["method"], send)
+        with suppress(Gone):
+            await self._answered(scope, receive, answer)
+
+    async def _answered(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
             reply = await self._answer(scope, receive, answer)
         except Rejected as rejected:
             reply = rejected.reply
         except Gone:
-            return
+            raise
         except Exception:  # noqa: BLE001 - the client gets 500 without a trace, the log gets all
             _log.exception("a %s failed", scope["method"])
             reply = internal()
@@ -181,22 +186,34 @@ def _query(text: bytes, route: Route) -> dict[str, str]:
 
 
 class _Answer:
-    """Writes one answer; uvicorn drops what is written to a client that has gone."""
+    """Writes one answer. What is written to a client that has gone is dropped by uvicorn once it was told so; in the
+    turn before that uvloop refuses to write, which is no error of ours: anybody could fill the log with it.
+    """
 
     def __init__(self, method: str, send: Send) -> None:
         self._send = send
         self._is_head = method == "HEAD"
         self.is_begun = False
 
+    async def _write(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            await self._send(message)
+        except OSError as error:
+            raise Gone from error
+        except RuntimeError as error:
+            if "handler is closed" not in str(error):
+                raise
+            raise Gone from error
+
     async def start(self, status: int, headers: Headers) -> None:
         self.is_begun = True
-        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await self._write({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def more(self, text: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": text, "more_body": True})
+        await self._write({"type": "http.response.body", "body": text, "more_body": True})
 
     async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._write({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def whole(self, reply: Reply, drain: Awaitable[None] | None) -> None:
         headers = reply.headers
@@ -204,7 +221,7 @@ class _Answer:
             headers = (*headers, (b"content-length", b"%d" % len(reply.body)))
         await self.start(reply.status, headers)
         if drain is None:
-            await self._send({"type": "http.response.body", "body": reply.body, "more_body": False})
+            await self._write({"type": "http.response.body", "body": reply.body, "more_body": False})
             return
         await self.more(reply.body)
         await drain
