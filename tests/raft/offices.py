@@ -5,7 +5,7 @@ A member is a `Replica` here: core, state machine and steward. A node is an appl
 late. There is one election, `orders`. What members do is written down once: by the member that leads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tenure.base.ids import ElectionName, NodeId, SessionId
@@ -42,12 +42,14 @@ from tests.raft import names
 from tests.raft.names import Mail, Parcel
 from tests.raft.script import Script, micros, require
 from tests.raft.stage import LINEAGE, Actor, Stage
+from tests.raft.town import LIST, NAMES, Town
 
 ORDERS = ElectionName("orders")
 FIRST_TERM = 1000
 WALL_MS = 1_800_000_000_000
 REAL_US = WALL_MS * 1000
 LIVE_STEP_US = 50_000
+FOUNDING_ROUNDS = 4
 
 
 @dataclass
@@ -207,10 +209,20 @@ class OfficeScript(Script):
     gap M D                             member M stood still for D: it hears that first, and its sockets, then time
     holdings M                          what M's state machine and steward say of `orders`
     expect A check=S [until=D]          valid, ran_out, unconfirmed, not_held; how much longer it is valid
-    expect M holder=A|nobody [sessions=N] [term=T]
+    expect M holder=A|nobody [sessions=A,B] [grant=TERM]
+
+    town N                              N empty directories, all started with the same list of N
+    until A STATE                       go on, effect by effect, until A's disk is pending or sealed
+    rest                                until nothing more happens
+    reboot A · wiped A · down A         a new life on its disk, or on an emptied one; or none for now
+    expect founding A STATE             what A's disk says
+    expect one-lineage                  no two sealed members of two clusters
+    expect refuses A WORDS              what A refuses and why
     """
 
     stage: OfficeStage
+    town: Town
+    effects: Iterator[str]
 
     def some(self, words: tuple[str, ...]) -> list[Actor]:
         """These, or all members and nodes."""
@@ -349,9 +361,71 @@ class OfficeScript(Script):
         assert isinstance(answer, ElectionView), answer
         return answer
 
+    # --- founding ---------------------------------------------------------------------------------------------------
+
+    def do_town(self, size: str) -> None:
+        """Empty directories."""
+        self.town = Town(NAMES[: int(size)])
+        self.effects = self.town.effects(FOUNDING_ROUNDS)
+        self.town.lists = {name: LIST[: int(size)] for name in NAMES[: int(size)]}
+
+    def found(self, done: Callable[[], bool]) -> None:
+        """Effect by effect until it is so; at most some rounds of hellos."""
+        town = self.town
+        for _ in range(2):  # what the last command left unfinished, then some rounds more
+            for _ in self.effects:
+                town.check()
+                if done():
+                    break
+            else:
+                self.effects = town.effects(FOUNDING_ROUNDS)
+                continue
+            break
+        self.stage.lines.extend(town.lines)
+        town.lines.clear()
+
+    def do_until(self, name: str, state: str) -> None:
+        """Up to a durable write."""
+        self.found(lambda: self.town.disks[name][1].state == state)
+        require(self.town.disks[name][1].state == state, f"{name} is {self.town.disks[name][1].state}")
+
+    def do_rest(self) -> None:
+        """For a while."""
+        self.found(lambda: False)
+
+    def do_reboot(self, name: str) -> None:
+        """What was under way from and to it is lost."""
+        self.town.start(name)
+
+    def do_wiped(self, name: str) -> None:
+        """An emptied disk draws another id."""
+        self.town.wipe(name)
+
+    def do_down(self, name: str) -> None:
+        """It doesn't run."""
+        del self.town.up[name]
+
+    def expect_founding(self, subject: str, words: tuple[str, ...]) -> None:
+        """Claims on a founding."""
+        town = self.town
+        match subject:
+            case "founding":
+                state = town.disks[words[0]][1].state
+                require(state == words[1], f"{words[0]} is {state}")
+            case "refuses":
+                said = town.refusals.get(words[0]) or "nothing"
+                require(" ".join(words[1:]) in said, f"{words[0]} refuses: {said}")
+            case _:
+                found = {record.lineage for record in town.sealed().values()}
+                require(len(found) == 1, f"{len(found)} lineages")
+
+    # --- claims -----------------------------------------------------------------------------------------------------
+
     def do_expect(self, subject: str, *words: str) -> None:
         """Claims on nodes and offices; all others are the core's."""
-        if subject in getattr(self.stage, "people", {}):
+        if subject in {"founding", "refuses", "one-lineage"}:
+            self.expect_founding(subject, words)
+        elif subject in getattr(self.stage, "people", {}):
             self.expect_node(self.person(subject), words)
         elif words and words[0].partition("=")[0] in {"holder", "sessions", "grant"}:
             self.expect_office(subject, words)
