@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tenure.base.ids import ElectionName
-from tenure.leadership.engine import AnyResult, Stepdown
-from tests.sim.plan import MS, SECOND
+from tenure.base.ids import ElectionName, NodeId
+from tenure.leadership.engine import AnyResult, Campaign, OpenSession, SessionOpened, Stepdown
+from tests.sim.plan import MS, SECOND, crowds_max
 from tests.sim.users import Node
 from tests.sim.world import Host, World
 
@@ -22,6 +22,7 @@ class Nemesis:
     world: World
     nodes: list[Node]
     rng: "Random"
+    crowds: int = 0
 
     def wake(self) -> None:
         """Strike, and plan the next."""
@@ -40,7 +41,12 @@ class Nemesis:
         world.later(int(self.rng.expovariate(1 / world.plan.nemesis_us)), self.wake)
 
     def answered(self, tag: int, result: AnyResult | None) -> None:
-        """What comes of its requests doesn't matter."""
+        """What comes of its requests doesn't matter; a few of a crowd campaign, and are never heard again."""
+        if isinstance(result, SessionOpened):
+            self.world.observer.ttl_us[result.session] = result.ttl_ms * MS
+            if tag % 20 == 0:
+                election = ElectionName(self.rng.choice(self.nodes).elections[0])
+                self.world.ask(self, 0, self.some(), Campaign(result.session, election), None)
 
     def outage(self) -> int:
         """How long this one lasts."""
@@ -77,12 +83,23 @@ class Nemesis:
         host = self.some()
         host.stalled_until = self.world.now + min(self.outage() * self.rng.choice((1, 1, 10)), 30 * SECOND)
 
+    def do_suspend(self) -> None:
+        """A virtual machine is suspended: its clock stands still too."""
+        self.world.pause(self.some(), self.outage(), frozen=True)
+
     def do_clock_step(self) -> None:
-        """CLOCK_BOOTTIME never steps on a running machine; a suspended one finds itself later. So: pause, then step."""
-        host = self.some()
-        if host.replica is not None and not host.paused_until:
-            micros = self.outage()
-            self.world.pause(host, micros)
+        """CLOCK_BOOTTIME jumps ahead by more than has passed while the process doesn't run."""
+        self.world.pause(self.some(), self.outage(), jump=self.outage() * self.rng.choice((1, 10)))
+
+    def do_storm(self) -> None:
+        """Members crash again and again, also while they are coming back."""
+        for _ in range(self.rng.randint(5, 20)):
+            host = self.rng.choice(self.world.hosts)
+            when = self.rng.randrange(self.outage())
+            self.until(when, partial(self.world.crash, host, keep=self.rng.random() < 0.5))
+            self.until(when + self.rng.randrange(100 * MS), partial(self.world.revive, host))
+        for host in self.world.hosts:
+            self.until(5 * self.world.plan.outage_us, partial(self.world.revive, host))
 
     def do_transfer(self) -> None:
         host = self.some()
@@ -197,6 +214,22 @@ class Nemesis:
         request = Stepdown(election, successor, "nemesis", grace_ms=grace, wait_ms=self.rng.choice((0, 500)))
         self.world.ask(self, 0, self.some(), request, None)
 
+    def do_crowd(self) -> None:
+        """Many sessions open at once and fall silent together; some stand for an office."""
+        self.crowds += 1
+        leaders = [host for host in self.world.hosts if host.replica is not None and host.raft.is_serving]
+        if self.crowds > crowds_max or not leaders:
+            return
+        ttl_ms = self.rng.choice((50, 300, 1_000))
+        self.world.ask_together(
+            self,
+            self.rng.choice(leaders),
+            {
+                number: OpenSession(NodeId(f"x{number}"), ttl_ms, f"{self.rng.getrandbits(64):016x}")
+                for number in range(1, self.world.plan.crowd + 1)
+            },
+        )
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def heal(self) -> None:
@@ -207,11 +240,15 @@ class Nemesis:
             row[:] = [False] * len(row)
         for slow in world.slow:
             slow[:] = [1] * len(slow)
+        if world.plan.wild:
+            for clock in [host.clock for host in world.hosts] + [node.clock for node in self.nodes]:
+                clock.step(world.now, 0, 0)
         for host in world.hosts:
             host.stalled_until = 0
             if host.paused_until > world.now:
-                micros = host.paused_until - world.now
-                world.later(0, world.for_life(host, lambda host=host, micros=micros: world.resume(host, micros)))  # type: ignore[misc]
+                world.later(0, world.for_life(host, lambda host=host: world.resume(host)))  # type: ignore[misc]
+            elif host.replica is not None and world.plan.wild:
+                world.later(0, world.for_life(host, lambda host=host: world.turn(host, [])))  # type: ignore[misc]
             world.revive(host)
         for number, one in enumerate(world.hosts):
             for other in world.hosts[:number]:

@@ -222,6 +222,8 @@ class Observer:
             match transition.kind:
                 case "granted":
                     self.on_granted(transition)
+                case "session_opened":
+                    self.on_opened(transition)
                 case "session_expired":
                     self.on_expired(transition)
                 case "kv":
@@ -237,6 +239,13 @@ class Observer:
         self.last_term = transition.term
         self.decided_in_its_term(transition)
 
+    def on_opened(self, transition: Transition) -> None:
+        """S19: an opening has one effect, however often and wherever it was repeated."""
+        body = commands.decode(self.committed[transition.revision].data).body
+        assert isinstance(body, commands.OpenSession)
+        before = self.effects.setdefault(body.process.encode(), transition.revision)
+        self.require(before == transition.revision, "S19", f"{body} took effect at {before} and {transition.revision}")
+
     def on_expired(self, transition: Transition) -> None:
         """S16, and P3.5: a deposed leader expires nobody."""
         assert transition.session is not None
@@ -244,7 +253,7 @@ class Observer:
         self.decided_in_its_term(transition)
         kept = self.last_kept.get(transition.session)
         ttl = self.ttl_us.get(transition.session)
-        if kept is None or ttl is None:
+        if kept is None or ttl is None or self.world.plan.wild:
             return
         least = ttl * (1_000_000 - RHO_PPM) // 1_000_000
         passed = self.world.now - kept
@@ -277,7 +286,7 @@ class Observer:
 
     def may_hold(self, election: str, node: str, validity: Validity | None) -> None:
         """S15: at no moment do two nodes pass their own check for one exclusive election."""
-        if election in self.fenced_elections:
+        if election in self.fenced_elections or self.world.plan.wild:
             return
         holders = self.validity.setdefault(election, {})
         now = self.world.now

@@ -4,11 +4,12 @@ Many faults at once hide each other: a cluster that is always partitioned never 
 and about half of them are off in any one seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 MS = 1_000
 SECOND = 1_000_000
+crowds_max = 2
 RHO_PPM = 10_000
 """Clock rates differ by at most this much from true time (ρ = 1 %, P3.7)."""
 
@@ -53,12 +54,18 @@ class Plan:
     think_us: int
     patience_us: int
     grace_ms: int
+    wild: bool = False
+    """Clocks of any rate from a tenth to ten times true time: then no promise about leases holds, all others do."""
+    crowd: int = 0
+    """So many sessions open at once and fall silent together; at most `crowds_max` times in a run."""
 
 
 KINDS = (
     "crash", "crash_all", "isolate", "halves", "one_way", "bridge", "flap", "fin", "pause", "stall", "transfer",
-    "clock_step", "node_crash", "node_pause", "stepdown", "latency",
+    "node_crash", "node_pause", "stepdown", "latency",
 )  # fmt: skip
+LATER_KINDS = ("suspend", "clock_step", "storm", "crowd")
+"""Drawn after all else, so that the plans of older seeds stay as they were."""
 
 
 def draw(seed: int) -> Plan:
@@ -76,7 +83,7 @@ def draw(seed: int) -> Plan:
     latency = spread(50, 20 * MS)
     exact = rng.random() < 0.3
     weights = {kind: on(spread(1, 20)) for kind in KINDS}
-    return Plan(
+    plan = Plan(
         voters=voters,
         clients=rng.randint(1, 6),
         nodes=rng.randint(2, 5),
@@ -104,3 +111,18 @@ def draw(seed: int) -> Plan:
         patience_us=spread(20 * MS, 3 * SECOND),
         grace_ms=spread(10, 1_000),
     )
+    weights |= {kind: on(spread(1, 10), 0.3) for kind in LATER_KINDS}
+    wild = rng.random() < 0.05
+    return replace(
+        plan,
+        weights=weights,
+        wild=wild,
+        rates_ppm=tuple(wild_rate(rng) for _ in range(16)) if wild else plan.rates_ppm,
+        crowd=rng.choice((20, 100, 300)) if plan.snapshot_entries < 1_000 else rng.choice((20, 300, 1_000)),
+        ttls_ms=tuple(rng.choice((5, 10_000)) if rng.random() < 0.1 else ttl for ttl in plan.ttls_ms),
+    )
+
+
+def wild_rate(rng: Random) -> int:
+    """A rate from a tenth to ten times true time, in millionths that it differs."""
+    return int((10 ** rng.uniform(-1, 1) - 1) * 1_000_000)

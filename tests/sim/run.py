@@ -9,7 +9,7 @@ from tenure.base.ids import ElectionName
 from tenure.leadership.engine import AnyResult, Configure, ElectionConfig
 from tests.sim.nemesis import Nemesis
 from tests.sim.observer import Broken
-from tests.sim.plan import RHO_PPM, draw
+from tests.sim.plan import RHO_PPM, draw, wild_rate
 from tests.sim.users import Client, Node
 from tests.sim.world import Clock, User, World
 
@@ -63,7 +63,7 @@ class Run:
                 world,
                 f"n{number}",
                 Random(rng.getrandbits(64)),
-                Clock(rng.randint(-RHO_PPM, RHO_PPM) if plan.rates_ppm[0] else 0),
+                Clock(self.rate(rng)),
                 rng.choice(plan.ttls_ms),
                 tuple(sorted(rng.sample(names, rng.randint(1, len(names))))),
                 home=rng.randrange(plan.voters),
@@ -71,6 +71,13 @@ class Run:
             for number in range(plan.nodes)
         ]
         self.nemesis = Nemesis(world, self.nodes, Random(rng.getrandbits(64)))
+
+    def rate(self, rng: Random) -> int:
+        """A node's clock."""
+        plan = self.world.plan
+        if plan.wild:
+            return wild_rate(rng)
+        return rng.randint(-RHO_PPM, RHO_PPM) if plan.rates_ppm[0] else 0
 
     def go(self) -> None:
         """Everything; raises at the first thing that is wrong."""

@@ -69,9 +69,11 @@ class Clock:
         """The first true time at which it shows `local`."""
         return self.true + -((self.local - local) * MILLION // self.rate)
 
-    def step(self, true: int, forward: int) -> None:
-        """From `true` on it shows `forward` more (or less, if it stood still)."""
+    def step(self, true: int, forward: int, rate_ppm: int | None = None) -> None:
+        """From `true` on it shows `forward` more (or less, if it stood still), and may run at another rate."""
         self.local, self.true = self.at(true) + forward, true
+        if rate_ppm is not None:
+            self.rate = MILLION + rate_ppm
 
 
 class Spied:
@@ -127,6 +129,12 @@ class Host:
         self.core: Raft | None = None
         self.inbox: list[Input] = []
         self.paused_until = 0
+        self.paused_local = Instant(0)
+        """What its clock showed when it was paused."""
+        self.frozen = False
+        """Its machine is suspended: the clock stands still as well."""
+        self.jump = 0
+        """How much its clock will jump ahead while it is paused."""
         self.turn_at = 0
         """A turn is planned for then, to take what has gathered in `inbox`; 0: none."""
         self.deadline: Instant = NEVER
@@ -444,20 +452,31 @@ class World:
         if host.replica is not None:
             self.turn(host, items)
 
-    def pause(self, host: Host, micros: int) -> None:
-        """The process stands still (SIGSTOP); its clock and its disk go on."""
+    def pause(self, host: Host, micros: int, *, frozen: bool = False, jump: int = 0) -> None:
+        """The process stands still (SIGSTOP); its disk goes on, and its clock, unless it is `frozen` (a machine that is
+        suspended and doesn't know it) or jumps ahead.
+        """
         if host.replica is None or host.paused_until > self.now:
             return
         host.paused_until = self.now + micros
-        self.later(micros, self.for_life(host, lambda: self.resume(host, micros)))
+        host.paused_local = host.clock.at(self.now)
+        host.frozen, host.jump = frozen, jump
+        self.later(micros, self.for_life(host, lambda: self.resume(host)))
 
-    def resume(self, host: Host, micros: int) -> None:
-        """It goes on: first it hears how long it stood, and what waits in its sockets, then its timers (P3.7, P4.7)."""
+    def resume(self, host: Host) -> None:
+        """It goes on: first it hears how long it stood by its own clock, and what waits in its sockets, then its timers
+        (P3.7, P4.7).
+        """
         if not host.paused_until:
             return  # healing was faster
         host.paused_until = 0
+        if host.frozen:
+            host.clock.step(self.now, host.paused_local - host.clock.at(self.now))
+        elif host.jump:
+            host.clock.step(self.now, host.jump)
+        gap = host.clock.at(self.now) - host.paused_local
         items, host.inbox = host.inbox, []
-        self.turn(host, [Stalled(micros), Lateness(micros), *items], drained=False)
+        self.turn(host, [Stalled(gap), Lateness(gap), *items], drained=False)
         if host.replica is not None:
             self.turn(host, [])
 
@@ -586,6 +605,21 @@ class World:
 
         if not self.chance(self.plan.loss):
             self.later(self.plan.latency_us + int(self.rng.random() * self.plan.jitter_us), arrive)
+
+    def ask_together(self, user: User, host: Host, requests: dict[int, AnyRequest]) -> None:
+        """Many requests, by tag, that reach a member in one turn."""
+
+        def arrive() -> None:
+            if host.replica is None or host.paused_until > self.now:
+                return
+            asked = []
+            for tag, request in requests.items():
+                self._token += 1
+                host.asked[self._token] = (user, tag)
+                asked.append(Asked(self._token, request))
+            self.turn(host, asked, drained=False)
+
+        self.later(self.plan.latency_us, arrive)
 
     def answer(self, host: Host, token: int, result: AnyResult) -> None:
         """A member answers a user."""
