@@ -3,12 +3,19 @@
 from typing import Final
 
 from tenure.api import Telemetry
+from tenure.base.instants import MS
 from tenure.raft.founding import Record
 from tenure.raft.ready import Fatal, Trace
 from tenure.server.logs import Log
 
 _DEBUG: Final = frozenset({"pre_vote_asked", "pre_vote_answered", "round_failed"})
 """Repeated every few milliseconds by a member that is alone."""
+
+
+noticed_us: Final = 20 * MS
+"""A disk or a loop that takes longer is told at debug level …"""
+slow_us: Final = 100 * MS
+"""… and this long, as a warning."""
 
 
 class Observing:
@@ -33,14 +40,16 @@ class Observing:
             self._telemetry.consensus_changed()
 
     def disk_synced(self, micros: int) -> None:
-        """For the histogram."""
+        """For the histogram; a slow write is the usual reason for a slow answer, so it is worth a line."""
         self._telemetry.disk_synced(micros)
+        if micros > noticed_us:
+            self._log.tell("warning" if micros > slow_us else "debug", "disk_slow", ms=micros // 1000)
 
     def loop_late(self, micros: int) -> None:
         """For the histogram; a stall that others could take for death is worth a line."""
         self._telemetry.loop_late(micros)
-        if micros > 100_000:
-            self._log.tell("warning", "loop_stalled", ms=micros // 1000)
+        if micros > noticed_us:
+            self._log.tell("warning" if micros > slow_us else "debug", "loop_stalled", ms=micros // 1000)
 
     def stopped(self, fatal: Fatal) -> None:
         """The member stops taking part; the API goes on to say so."""
