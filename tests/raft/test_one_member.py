@@ -1,0 +1,240 @@
+"""One member, every message and every disk write by hand: what no member that obeys would ever send it, too."""
+
+from tenure.base.chance import SplitMix64
+from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
+from tenure.base.instants import MS, Instant
+from tenure.raft.core import Raft
+from tenure.raft.entries import COMMAND, FEATURE, Configuration, Entry, HardState, Restored, Seat, Snapshot
+from tenure.raft.events import Event, LinkUp, Persisted, Received
+from tenure.raft.messages import (
+    AnyMessage,
+    Append,
+    AppendReply,
+    Envelope,
+    Heartbeat,
+    HeartbeatReply,
+    PreVoteReply,
+    SnapshotChunk,
+    Vote,
+    VoteReply,
+)
+from tenure.raft.ready import Batch, Ready
+from tenure.raft.settings import Identity, Settings
+from tests.raft.names import member_id
+
+LINEAGE = Nonce("f" * 16)
+M1, M2, M3 = (member_id(name) for name in ("m1", "m2", "m3"))
+SEATS = tuple(Seat(member, name, f"{name}:1") for member, name in ((M1, "m1"), (M2, "m2"), (M3, "m3")))
+CONFIGURATION = Configuration(LogIndex(0), SEATS)
+
+
+def entries(*terms: int, first: int = 1) -> tuple[Entry, ...]:
+    """Commands of these terms from index `first` on."""
+    return tuple(
+        Entry(LogIndex(first + place), ConsensusTerm(term), COMMAND, b"%d" % (first + place))
+        for place, term in enumerate(terms)
+    )
+
+
+def append(term: int, after: tuple[int, int], new: tuple[Entry, ...], commit: int = 0) -> Append:
+    """An append behind index@term."""
+    return Append(ConsensusTerm(term), LogIndex(after[0]), ConsensusTerm(after[1]), LogIndex(commit), new)
+
+
+def heartbeat(term: int, number: int = 1, batches: dict[MemberId, BatchNumber] | None = None) -> Heartbeat:
+    """A sign of life."""
+    return Heartbeat(ConsensusTerm(term), Boot("leader"), number, LogIndex(0), 25 * MS, 0, 0, (), batches or {})
+
+
+class Member:
+    """m2 of three. Its disk writes only when told so."""
+
+    def __init__(
+        self,
+        *terms: int,
+        term: int | None = None,
+        settings: Settings | None = None,
+        feature: int = 1,
+        lineage: Nonce = LINEAGE,
+        clean: bool = True,
+    ) -> None:
+        log = entries(*terms)
+        hard_state = HardState(ConsensusTerm(term if term is not None else max(terms, default=0)), None)
+        restored = Restored(hard_state, CONFIGURATION, feature, None, log, BatchNumber(0), clean, {})
+        self.now = Instant(1_000 * MS)
+        self.lineage = lineage
+        self.batch: Batch | None = None
+        self.sent: list[tuple[MemberId, AnyMessage]] = []
+        self.raft = Raft(
+            Identity(M2, Boot("m2.1"), (LINEAGE,)), restored, settings or Settings(), SplitMix64(1), self.now
+        )
+
+    def step(self, *events: Event, drained: bool = False) -> Ready:
+        """One step; deadlines fire only when asked for."""
+        ready = self.raft.step(events, self.now, drained)
+        self.sent.extend((envelope.to, envelope.message) for envelope in ready.send)
+        if ready.write is not None:
+            assert self.batch is None
+            self.batch = ready.write
+        return ready
+
+    def hear(self, sender: MemberId, message: AnyMessage) -> Ready:
+        """A message comes."""
+        return self.step(Received(Envelope(sender, M2, self.lineage, message)))
+
+    def persist(self) -> tuple[AnyMessage, ...]:
+        """The write in flight is done; what left with it."""
+        batch, self.batch = self.batch, None
+        assert batch is not None, "nothing is being written"
+        before = len(self.sent)
+        self.step(Persisted(batch.number, 1_000))
+        late = tuple(message for _, message in self.sent[before:])
+        return tuple(envelope.message for envelope in batch.send_after_persist) + late
+
+    def lead(self, speaks: int = 1) -> None:
+        """Win with m1's vote."""
+        for peer in (M1, M3):
+            self.step(LinkUp(peer, Boot("peer"), BatchNumber(0), speaks))
+        while self.raft.role == "follower":
+            self.now = Instant(self.now + 5 * MS)
+            self.step(drained=True)
+        asked = next(message for _, message in reversed(self.sent) if hasattr(message, "attempt"))
+        for peer in (M1, M3):
+            self.hear(peer, PreVoteReply(asked.term, True, "", Boot("m2.1"), asked.attempt))
+        while self.batch is not None:
+            self.persist()
+        vote = VoteReply(
+            self.raft.term, True, "", Boot("m2.1"), asked.attempt + 1, LogIndex(0), ConsensusTerm(0), BatchNumber(1)
+        )
+        self.hear(M1, vote)
+        assert self.raft.won_at is not None
+        self.persist()
+        self.hear(M1, AppendReply(self.raft.term, self.raft.last_index, BatchNumber(2)))
+        assert self.raft.is_serving
+
+
+def acknowledged(messages: tuple[AnyMessage, ...]) -> list[tuple[int, int]]:
+    """(term, match) of the acknowledgements among these."""
+    return [(message.term, message.match) for message in messages if isinstance(message, AppendReply)]
+
+
+def test_only_what_the_leader_has_shown_to_match_is_committed() -> None:
+    """The third entry is of a lost leader; that the new one has committed four says nothing about it."""
+    member = Member(1, 1, 1)
+    member.hear(M1, append(2, (1, 1), entries(1, first=2), commit=4))
+    assert member.raft.commit == 2
+
+
+def test_commit_never_goes_back_whatever_comes_late() -> None:
+    """P10."""
+    member = Member(1, 1)
+    member.hear(M1, append(1, (2, 1), (), commit=2))
+    member.hear(M1, append(1, (2, 1), (), commit=1))
+    assert member.raft.commit == 2
+
+
+def test_what_was_truncated_before_its_write_is_never_acknowledged() -> None:
+    """P4.5: the entries of term 1 waited for a disk that was busy, and gave way to those of term 2."""
+    member = Member(1)
+    member.hear(M1, append(1, (1, 1), entries(1, first=2)))
+    member.hear(M1, append(1, (2, 1), entries(1, 1, first=3)))
+    member.hear(M3, append(2, (2, 1), entries(2, first=3)))
+    said = acknowledged(member.persist()) + acknowledged(member.persist())
+    assert said == [(1, 2), (2, 3)]
+
+
+def test_what_an_install_swept_away_is_never_acknowledged() -> None:
+    """P4.6: the same with a snapshot of term 2 in place of the log."""
+    member = Member(1)
+    member.hear(M1, append(1, (1, 1), entries(1, first=2)))
+    member.hear(M1, append(1, (2, 1), entries(1, 1, 1, first=3)))
+    chunk = SnapshotChunk(ConsensusTerm(2), LogIndex(3), ConsensusTerm(2), CONFIGURATION, 1, 0, 1, b"x")
+    member.hear(M3, chunk)
+    said = acknowledged(member.persist()) + acknowledged(member.persist())
+    assert said == [(1, 2), (2, 3)]
+
+
+def test_a_write_from_before_an_install_says_nothing_about_the_snapshot() -> None:
+    """P4.6: while the install is on its way to the disk nothing of the new log is durable."""
+    member = Member(1)
+    member.hear(M1, append(1, (1, 1), entries(1, 1, 1, 1, first=2)))
+    chunk = SnapshotChunk(ConsensusTerm(2), LogIndex(3), ConsensusTerm(2), CONFIGURATION, 1, 0, 1, b"x")
+    member.hear(M3, chunk)
+    member.persist()
+    assert member.raft.durable_index == 0
+
+
+def test_an_acknowledgement_that_waits_keeps_its_term() -> None:
+    """P4.5: accepted in term 1, durable only when term 2 is known already."""
+    member = Member(1)
+    member.hear(M1, append(1, (1, 1), entries(1, first=2)))
+    member.hear(M1, append(1, (2, 1), entries(1, first=3)))
+    member.hear(M3, heartbeat(2))
+    said = acknowledged(member.persist()) + acknowledged(member.persist())
+    assert (1, 3) in said
+    assert (2, 3) not in said
+
+
+def test_after_an_unclean_stop_the_first_vote_waits_until_another_member_was_heard() -> None:
+    """P1.3: only another can tell whether this disk went back."""
+    member = Member(1, clean=False)
+    asked = Vote(ConsensusTerm(2), LogIndex(1), ConsensusTerm(1), Boot("m1.1"), 1, False)
+    member.hear(M1, asked)
+    refusal = member.sent[-1][1]
+    assert isinstance(refusal, VoteReply)
+    assert (refusal.granted, refusal.reason) == (False, "not_heard_enough")
+    member.step(LinkUp(M3, Boot("m3.1"), BatchNumber(0), 1))
+    member.hear(M1, asked)
+    said = member.persist() if member.batch is not None else ()
+    said += member.persist() if member.batch is not None else ()
+    assert any(isinstance(message, VoteReply) and message.granted for message in said)
+
+
+def test_frames_of_another_cluster_count_for_nothing() -> None:
+    """P1.3: the lineage of every frame is looked at."""
+    stranger = Member(1, lineage=Nonce("0" * 16))
+    stranger.hear(M1, append(7, (1, 1), entries(7, first=2)))
+    assert (stranger.raft.term, stranger.raft.last_index) == (1, 1)
+
+
+def test_the_version_rises_only_when_every_member_speaks_it() -> None:
+    """P10: m1 speaks 2 since its upgrade, m3 does not yet."""
+    member = Member(1, settings=Settings(feature_max=2))
+    member.lead()
+    beats = [message for _, message in member.sent if isinstance(message, Heartbeat)]
+    term, last = member.raft.term, member.raft.last_index
+
+    def beat(first: int, second: int) -> list[Entry]:
+        for peer, speaks in ((M1, first), (M3, second)):
+            member.hear(peer, HeartbeatReply(term, Boot("m2.1"), beats[-1].number, BatchNumber(2), speaks))
+        member.now = Instant(member.now + 30 * MS)
+        member.step(drained=True)
+        log = member.raft.entries(LogIndex(last + 1), member.raft.last_index)
+        return [entry for entry in log if entry.kind == FEATURE]
+
+    assert beat(2, 1) == []
+    assert beat(1, 2) == []
+    assert [entry.data for entry in beat(2, 2)] == [b"2"]
+
+
+def test_a_member_that_meets_a_version_which_it_does_not_speak_stops() -> None:
+    """P10: it never guesses."""
+    member = Member(1)
+    feature = Entry(LogIndex(2), ConsensusTerm(1), FEATURE, b"2")
+    ready = member.hear(M1, append(1, (1, 1), (feature,), commit=2))
+    assert ready.fatal is not None
+    assert ready.fatal.reason == "unknown_feature"
+    assert member.raft.role == "stopped"
+
+
+def test_a_restarted_member_begins_at_its_snapshot() -> None:
+    """P10: what the snapshot holds is never handed out again."""
+    snapshot = Snapshot(LogIndex(2), ConsensusTerm(1), CONFIGURATION, 1, b"two")
+    restored = Restored(
+        HardState(ConsensusTerm(1), None), CONFIGURATION, 1, snapshot, entries(1, 1, 1), BatchNumber(3), True, {}
+    )
+    raft = Raft(Identity(M2, Boot("m2.1"), (LINEAGE,)), restored, Settings(), SplitMix64(1), Instant(0))
+    assert raft.commit == 2
+    envelope = Envelope(M1, M2, LINEAGE, append(1, (3, 1), (), commit=3))
+    ready = raft.step([Received(envelope)], Instant(0))
+    assert [item.index for item in ready.committed if isinstance(item, Entry)] == [3]

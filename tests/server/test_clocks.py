@@ -1,0 +1,40 @@
+"""P3.7: whatever counts leases reads CLOCK_BOOTTIME, which goes on while the machine sleeps."""
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+CLOCKS: Final = {
+    "member": "from tenure.server.clock import RealClock as Clock",
+    "holder": "from tenure.client.clocks import BootClock as Clock",
+    "agent": "from tenure.agent.main import BootClock as Clock",
+    "memory": "from tenure.engines.memory.clock import SystemClock as Clock",
+}
+ASLEEP_S: Final = 1_000
+
+
+@pytest.mark.parametrize("who", sorted(CLOCKS))
+def test_sleep_counts(who: str) -> None:
+    """In a time namespace that has slept 1000 s longer than it was awake."""
+    told = "import time; print(Clock().now() / 1e6, time.clock_gettime(time.CLOCK_MONOTONIC))"
+    program = [sys.executable, "-c", f"{CLOCKS[who]}; {told}"]
+    namespace = ["unshare", "--user", "--map-root-user", "--time", "--boottime", str(ASLEEP_S)]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], check=False).returncode:
+        pytest.skip("no time namespaces here")
+    done = subprocess.run([*namespace, *program], check=True, capture_output=True, text=True)
+    now, awake = (float(word) for word in done.stdout.split())
+    assert ASLEEP_S * 0.99 < now - awake < ASLEEP_S * 1_000
+
+
+@pytest.mark.parametrize("who", sorted(CLOCKS))
+def test_the_clock_is_the_one_that_the_kernel_keeps_through_sleep(who: str) -> None:
+    """The same where there are no time namespaces, told by the number that the clock asks the kernel for."""
+    module = CLOCKS[who].split()[1]
+    source = Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
+    assert set(re.findall(r"clock_gettime_ns\(([\w.]+)\)", source)) == {"time.CLOCK_BOOTTIME"}
