@@ -351,8 +351,8 @@ def _link_up(core: Core, event: LinkUp) -> None:
         core.watch.beat_at = None  # a new connection: this gap is no sample (P6.2)
         if core.watch.boot is not None and core.watch.boot != event.boot:
             _lost(core, "fin")  # P5.5: a restarted process never goes on leading in its term
-    if known is None and core.suspicion is not None:
-        suspicion.find_turn(core)
+    if known is None:
+        suspicion.relinked(core)
 
 
 def _link_lost(core: Core, event: LinkLost) -> None:

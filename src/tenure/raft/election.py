@@ -22,7 +22,7 @@ def stand(core: Core) -> None:
         campaign(core, core.term, transfer=False, why="notes" if len(granted) > 1 else "alone")
         return
     core.attempt += 1
-    core.role = PreCandidate(core.attempt, granted, after(core.now, core.timing.vote_timeout))
+    core.role = PreCandidate(core.attempt, granted, after(core.now, suspicion.round_us(core)))
     core.trace("pre_vote_asked", term=core.term + 1, attempt=core.attempt, granted=len(granted))
     message = PreVote(
         ConsensusTerm(core.term + 1), core.log.last_index, core.log.last_term, core.identity.boot, core.attempt
@@ -40,7 +40,7 @@ def campaign(core: Core, above: ConsensusTerm, *, transfer: bool, why: str) -> N
     set_hard_state(core)
     core.attempt += 1
     core.role = Candidate(
-        core.attempt, set(), after(core.now, core.timing.vote_timeout), promise_number(core), transfer
+        core.attempt, set(), after(core.now, suspicion.round_us(core)), promise_number(core), transfer
     )
     core.trace("vote_asked", term=core.term, attempt=core.attempt, why=why, transfer=transfer)
     message = Vote(core.term, core.log.last_index, core.log.last_term, core.identity.boot, core.attempt, transfer)
@@ -57,7 +57,7 @@ def on_pre_vote(core: Core, sender: MemberId, asked: PreVote) -> None:
     term = asked.term if granted else core.term
     core.say(sender, PreVoteReply(term, granted, reason, asked.boot, asked.attempt))
     if reason == "log_behind":
-        suspicion.stand_now(core)
+        suspicion.stand_soon(core, sender)
 
 
 def _pre_vote_refusal(core: Core, sender: MemberId, asked: PreVote) -> str:
@@ -110,14 +110,14 @@ def on_vote(core: Core, sender: MemberId, asked: Vote) -> None:
             ),
         )
         if reason == "log_behind":
-            suspicion.stand_now(core)
+            suspicion.stand_soon(core, sender)
         return
     if core.vote != sender:
         core.vote = sender
         set_hard_state(core)
     core.suspicion = None
     core.watch.heard_at = core.now
-    core.watch.patience_us = 2 * core.timing.vote_timeout
+    core.watch.patience_us = 2 * suspicion.round_us(core)
     reply = VoteReply(
         core.term, True, "", asked.boot, asked.attempt, log.last_index, log.last_term, promise_number(core)
     )

@@ -44,6 +44,7 @@ def become_leader(core: Core, won: Candidate) -> None:
     core.watch.leader = core.me
     core.watch.boot = core.identity.boot
     core.suspicion = None
+    core.rounds_failed = 0
     core.notes.clear()
     leader.probe_due = after(core.now, core.timing.disk_stall)
     core.trace("leader_elected", term=core.term, noop=leader.noop, votes=len(won.granted))

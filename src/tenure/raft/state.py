@@ -229,6 +229,7 @@ class Core:
         "refused",
         "rng",
         "role",
+        "rounds_failed",
         "send",
         "settings",
         "snapshot",
@@ -283,6 +284,8 @@ class Core:
         self.links: dict[MemberId, Link] = {}
         self.higher_told: dict[MemberId, tuple[ConsensusTerm, Instant]] = {}
         self.attempt = 0
+        self.rounds_failed = 0
+        """Rounds of ours that failed since a leader was heard, a new link not counted."""
         self.grace_until = now
         self.graces = 0
         """How many stalls of our own were excused since the leader (or, leading, a majority) was heard (P6.3)."""

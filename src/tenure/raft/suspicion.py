@@ -9,9 +9,10 @@ from tenure.base.instants import Instant, after
 from tenure.raft import quorum
 from tenure.raft.messages import Evidence, Found, LeaderLost
 from tenure.raft.roles import may_vote
-from tenure.raft.state import Core, Follower, Leader, Note, PreCandidate, Suspicion
+from tenure.raft.state import Candidate, Core, Follower, Leader, Note, PreCandidate, Suspicion
 
 _failures_max = 4
+_doublings_max = 8
 
 
 def suspect(core: Core, evidence: Evidence) -> None:
@@ -62,6 +63,7 @@ def resign(core: Core) -> None:
 def hear(core: Core) -> None:
     """Traffic of a leader of our term: every note is void, and those who were told are told again (P5.2)."""
     core.notes.clear()
+    core.rounds_failed = 0
     suspicion = core.suspicion
     if suspicion is None:
         return
@@ -159,11 +161,11 @@ def _rivals(core: Core) -> list[MemberId]:
     return [voter for voter in core.voters if voter not in (core.me, lost) and voter in core.links]
 
 
-def _ahead(core: Core) -> int:
+def _ahead(core: Core, behind: MemberId | None = None) -> int:
     if not core.is_voter:
         return 0
     order = _order(core)
-    return sum(_is_better(core, voter, order) for voter in _rivals(core))
+    return sum(_is_better(core, voter, order) for voter in _rivals(core) if voter != behind)
 
 
 def find_turn(core: Core) -> None:
@@ -198,6 +200,7 @@ def gives_way(core: Core) -> bool:
 def failed(core: Core) -> None:
     """A round of ours ended without a majority: stand again later, spread out by rank and a little chance."""
     suspicion = core.suspicion
+    core.rounds_failed = min(core.rounds_failed + 1, _doublings_max)
     if suspicion is None:
         suspicion = core.suspicion = Suspicion(
             since=core.now, evidence="timeout", turn_at=core.now, note_due=core.now, term=core.term, leader=None,
@@ -210,10 +213,35 @@ def failed(core: Core) -> None:
     suspicion.turn_at = after(suspicion.turn_at, core.rng.below(core.timing.step))
 
 
-def stand_now(core: Core) -> None:
-    """Our log is fresher than that of one who asked: our turn is now."""
+def round_us(core: Core) -> int:
+    """How long a round lasts, and half of how long a voter waits for one. P5.6 knows our own disk only; with voters
+    whose disks are slower than ours every round would end before their answers come. So each failure doubles it, up to
+    what counts as a stall, until a leader is heard: also when others' candidacies came in between, or two who are quick
+    would interrupt each other for ever.
+    """
+    once = core.timing.vote_timeout
+    return max(once, min(once << core.rounds_failed, core.settings.disk_stall_min_us))
+
+
+def relinked(core: Core) -> None:
+    """Somebody who may answer is there: what failed for want of links says nothing any more."""
+    suspicion = core.suspicion
+    core.rounds_failed = 0
+    if suspicion is None:
+        return
+    suspicion.failures = min(suspicion.failures, 1)
+    if isinstance(core.role, PreCandidate | Candidate):
+        core.role.ends_at = min(core.role.ends_at, after(core.now, core.timing.vote_timeout))
+    find_turn(core)
+
+
+def stand_soon(core: Core, behind: MemberId) -> None:
+    """Our log is fresher than that of `behind`, who asked: our turn is due, by rank. It asks all at once, so if all
+    stood at once their votes would split, and again with each of its requests: nobody would ever be elected.
+    """
     if core.suspicion is not None and isinstance(core.role, Follower | PreCandidate):
-        core.suspicion.turn_at = core.now
+        turn_at = after(core.now, _ahead(core, behind) * core.timing.step)
+        core.suspicion.turn_at = min(core.suspicion.turn_at, turn_at)
         core.suspicion.waited = True
 
 
