@@ -51,6 +51,10 @@ class Outbound(Protocol):
         """Queue a frame; dropped if the link is down."""
         ...
 
+    def flush(self) -> None:
+        """Write what is queued now, not at the end of the loop's turn."""
+        ...
+
 
 class Disk(Protocol):
     """What the driver needs of the disk's thread."""
@@ -225,6 +229,7 @@ class NativeEngine:
         self._in_flight = None
         for envelope in batch.send_after_persist:
             self._outbound.send(envelope.to, envelope)
+        self._outbound.flush()
         self._inputs.append(Persisted(number, sync_us))
         self._observer.disk_synced(sync_us)
         if self._idle is not None and not self._idle.done():
@@ -258,6 +263,8 @@ class NativeEngine:
         send = self._outbound.send
         for peer, frame in effects.send:
             send(peer, frame)
+        if effects.send:
+            self._outbound.flush()  # before the disk's thread may take the interpreter
         if effects.write is not None:
             assert self._in_flight is None, "at most one batch in flight"
             self._in_flight = effects.write

@@ -28,6 +28,10 @@ class Links(Protocol):
         """Queue a frame for a member's id or name; dropped if the link is down."""
         ...
 
+    def flush(self) -> None:
+        """Write what is queued."""
+        ...
+
     def set_peers(self, peers: Mapping[str, str]) -> None:
         """Whom to dial."""
         ...
