@@ -167,6 +167,12 @@ class Member:
                 return answer.data
         return None
 
+    def ready(self) -> bool:
+        """It can answer, in touch with a leader."""
+        with suppress(*broken):
+            return self.ask("GET", "/readyz").status == 200
+        return False
+
     def words(self, *, all_lives: bool = False) -> str:
         """The log of this life."""
         text = self.log.read_bytes()[0 if all_lives else self.logged :] if self.log.exists() else b""
@@ -300,6 +306,8 @@ class Cluster:
         """The consensus leader, once a write went through and there is one (other than `but`)."""
         deadline = time.monotonic() + patience_s
         while True:
+            gone = [member.name for member in self.members.values() if member.process is not None and not member.alive]
+            assert not gone, f"{gone} ended by themselves: {self[gone[0]].words()[-2_000:]}"
             name = self.leader_now()
             if name is not None and name != but:
                 with suppress(*broken):

@@ -21,6 +21,7 @@ from tests.e2e.load import Style, User
 from tests.sim.linearizability import Operation, check
 
 rounds: Final = int(os.environ.get("TENURE_TEST_ROUNDS", "20"))
+size: Final = int(os.environ.get("TENURE_TEST_MEMBERS", "3"))
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180 + 30 * rounds)]
 
 election: Final = "orders"
@@ -179,10 +180,10 @@ def planned(count: int, rng: random.Random) -> list[str]:
 
 def test_under_kills_and_stops_nothing_acknowledged_is_lost_and_at_most_one_leads(tmp_path: Path) -> None:
     seed = int(os.environ.get("TENURE_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
-    print(f"TENURE_TEST_SEED={seed} TENURE_TEST_ROUNDS={rounds}")
+    print(f"TENURE_TEST_SEED={seed} TENURE_TEST_ROUNDS={rounds} TENURE_TEST_MEMBERS={size}")
     rng = random.Random(seed)
     stop = threading.Event()
-    with cluster(tmp_path) as members, Applications(members.endpoints, election, applications, tmp_path) as apps:
+    with cluster(tmp_path, size) as members, Applications(members.endpoints, election, applications, tmp_path) as apps:
         ports = [member.api for member in members.members.values()]
         users = [User(ports, number, style, rng.getrandbits(64), stop) for number, style in enumerate(styles)]
         story = Story(members, apps, users, rng)
