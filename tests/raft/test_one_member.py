@@ -5,14 +5,16 @@ from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import MS, Instant
 from tenure.raft.core import Raft
 from tenure.raft.entries import COMMAND, FEATURE, Configuration, Entry, HardState, Restored, Seat, Snapshot
-from tenure.raft.events import Event, LinkUp, Persisted, Received
+from tenure.raft.events import Event, LinkLost, LinkUp, Persisted, Received
 from tenure.raft.messages import (
     AnyMessage,
     Append,
     AppendReply,
     Envelope,
+    Found,
     Heartbeat,
     HeartbeatReply,
+    LeaderLost,
     PreVoteReply,
     SnapshotChunk,
     Vote,
@@ -91,10 +93,10 @@ class Member:
         late = tuple(message for _, message in self.sent[before:])
         return tuple(envelope.message for envelope in batch.send_after_persist) + late
 
-    def lead(self, speaks: int = 1) -> None:
-        """Win with m1's vote."""
+    def stand(self) -> int:
+        """Become a candidate whose own vote is durable; the number of the try."""
         for peer in (M1, M3):
-            self.step(LinkUp(peer, Boot("peer"), BatchNumber(0), speaks))
+            self.step(LinkUp(peer, Boot("peer"), BatchNumber(0), 1))
         while self.raft.role == "follower":
             self.now = Instant(self.now + 5 * MS)
             self.step(drained=True)
@@ -103,14 +105,20 @@ class Member:
             self.hear(peer, PreVoteReply(asked.term, True, "", Boot("m2.1"), asked.attempt))
         while self.batch is not None:
             self.persist()
-        vote = VoteReply(
-            self.raft.term, True, "", Boot("m2.1"), asked.attempt + 1, LogIndex(0), ConsensusTerm(0), BatchNumber(1)
-        )
-        self.hear(M1, vote)
+        return int(asked.attempt) + 1
+
+    def lead(self) -> None:
+        """Win with m1's vote."""
+        self.hear(M1, self.vote(self.stand(), granted=True))
         assert self.raft.won_at is not None
         self.persist()
         self.hear(M1, AppendReply(self.raft.term, self.raft.last_index, BatchNumber(2)))
         assert self.raft.is_serving
+
+    def vote(self, attempt: int, *, granted: bool) -> VoteReply:
+        """An answer to that try."""
+        reason, boot = "" if granted else "voted", Boot("m2.1")
+        return VoteReply(self.raft.term, granted, reason, boot, attempt, LogIndex(0), ConsensusTerm(0), BatchNumber(1))
 
 
 def acknowledged(messages: tuple[AnyMessage, ...]) -> list[tuple[int, int]]:
@@ -238,3 +246,116 @@ def test_a_restarted_member_begins_at_its_snapshot() -> None:
     envelope = Envelope(M1, M2, LINEAGE, append(1, (3, 1), (), commit=3))
     ready = raft.step([Received(envelope)], Instant(0))
     assert [item.index for item in ready.committed if isinstance(item, Entry)] == [3]
+
+
+def test_refusals_of_an_earlier_try_do_not_end_this_one() -> None:
+    """P4.2: an answer belongs to the very request that it answers."""
+    member = Member(1)
+    attempt = member.stand()
+    for peer in (M1, M3):
+        member.hear(peer, member.vote(attempt - 1, granted=False))
+    assert member.raft.role == "candidate"
+
+
+def follower_that_hears_m1() -> Member:
+    """m2 follows m1; both others are linked."""
+    member = Member(1)
+    member.step(LinkUp(M1, Boot("leader"), BatchNumber(0), 1), LinkUp(M3, Boot("m3.1"), BatchNumber(0), 1))
+    member.hear(M1, heartbeat(1, number=5))
+    return member
+
+
+def note_of_m3(epoch: int = 1, heard: int = 5) -> LeaderLost:
+    """m3 has lost m1."""
+    return LeaderLost(
+        ConsensusTerm(1), M1, Boot("leader"), Boot("m3.1"), epoch, heard, LogIndex(1), ConsensusTerm(1), "fin"
+    )
+
+
+LOSS = LinkLost(M1, Boot("leader"), "fin", False)
+
+
+def test_a_note_that_counts_stands_for_a_pre_vote() -> None:
+    """P5.1: with m3's note m2 asks for votes at once."""
+    member = follower_that_hears_m1()
+    member.step(LOSS)
+    member.hear(M3, note_of_m3())
+    member.step(drained=True)
+    assert member.raft.role == "candidate"
+
+
+def test_a_note_from_before_the_leader_was_heard_again_is_void() -> None:
+    """P5.2: traffic of the leader clears all notes."""
+    member = follower_that_hears_m1()
+    member.hear(M3, note_of_m3())
+    member.hear(M1, heartbeat(1, number=6))
+    member.step(LOSS)
+    member.step(drained=True)
+    assert member.raft.role == "pre_candidate"
+
+
+def test_a_note_is_void_when_its_sender_has_found_the_leader() -> None:
+    """P5.2, also when that is heard before an older note."""
+    member = follower_that_hears_m1()
+    member.step(LOSS)
+    member.hear(M3, note_of_m3())
+    member.hear(M3, Found(ConsensusTerm(1), M1, Boot("m3.1"), 2))
+    member.hear(M3, note_of_m3())
+    member.step(drained=True)
+    assert member.raft.role == "pre_candidate"
+
+
+def test_found_itself_voids_the_note() -> None:
+    """P5.2: without any older note behind it."""
+    member = follower_that_hears_m1()
+    member.step(LOSS)
+    member.hear(M3, note_of_m3())
+    member.hear(M3, Found(ConsensusTerm(1), M1, Boot("m3.1"), 2))
+    member.step(drained=True)
+    assert member.raft.role == "pre_candidate"
+
+
+def test_a_note_is_void_when_its_sender_is_lost_too() -> None:
+    """P5.2: it can't vote."""
+    member = follower_that_hears_m1()
+    member.step(LOSS)
+    member.hear(M3, note_of_m3())
+    member.step(LinkLost(M3, Boot("m3.1"), "fin", False))
+    member.step(drained=True)
+    assert member.raft.role == "pre_candidate"
+
+
+def test_a_note_of_one_who_lost_the_leader_long_before_is_void() -> None:
+    """P5.2: m3 stopped hearing at heartbeat 3, m2 heard 5."""
+    member = follower_that_hears_m1()
+    member.step(LOSS)
+    member.hear(M3, note_of_m3(heard=3))
+    member.step(drained=True)
+    assert member.raft.role == "pre_candidate"
+
+
+def test_the_end_of_an_earlier_lifes_connection_is_no_loss() -> None:
+    """P5.4: the leader's present connection stands."""
+    member = follower_that_hears_m1()
+    member.step(LinkLost(M1, Boot("before"), "fin", False), drained=True)
+    assert (member.raft.role, member.raft.leader) == ("follower", M1)
+
+
+def test_a_leader_that_comes_back_as_a_new_process_is_lost() -> None:
+    """P5.5: it never goes on leading in its term."""
+    member = follower_that_hears_m1()
+    member.step(LinkUp(M1, Boot("restarted"), BatchNumber(0), 1))
+    assert member.raft.leader is None
+
+
+def test_a_loss_is_told_again_each_step_while_it_lasts() -> None:
+    """P5.2: the first note may have been lost, and it ages."""
+    member = follower_that_hears_m1()
+    member.hear(M1, heartbeat(1, number=6))
+    member.step(LOSS)
+    told = 0
+    for _ in range(60):
+        member.now = Instant(member.now + 1 * MS)
+        member.step(drained=True)
+        told = sum(isinstance(message, LeaderLost) for _, message in member.sent)
+    assert told >= 4
