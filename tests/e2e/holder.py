@@ -167,6 +167,7 @@ def hold(lease: Lease, writer: Writer, late: Late, stop: threading.Event) -> Non
         time.sleep(sample_s)
     belief = sample(lease, belief)
     flush(belief)
+    late.look()
     say("ended", term=lease.term, at=now_us(), cause=str(lease.cause), demanded=lease.demand is not None)
 
 
