@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from tenure.api.info import ServerInfo
-from tenure.api.routes import ROUTES, Router
+from tenure.api.routes import OPERATIONS
+from tenure.base.ids import ElectionName
 from tenure.leadership.engine import (
+    History,
     ReadElection,
     Refused,
     Status,
@@ -279,7 +281,7 @@ def test_the_description_holds_every_route_and_valid_examples(server: Server) ->
     described = server.ask("GET", "/openapi.json").json
     assert described["openapi"].startswith("3.1")
     schemas = described["components"]["schemas"]
-    for route in ROUTES:
+    for route in OPERATIONS:
         operation = described["paths"][route.path][route.method.lower()]
         if route.body is not None:
             assert route.example is not None, route.path
@@ -292,11 +294,11 @@ def test_the_description_holds_every_route_and_valid_examples(server: Server) ->
             described["components"]["schemas"].get(name) for name in re.findall(r"schemas/(\w+)", json.dumps(operation))
         )
     operations = [one["operationId"] for path in described["paths"].values() for one in path.values()]
-    assert len(operations) == len(set(operations)) == len(ROUTES)
+    assert len(operations) == len(set(operations)) == len(OPERATIONS)
 
 
 def test_every_example_is_taken(engine: Scripted, server: Server) -> None:
-    for route in ROUTES:
+    for route in OPERATIONS:
         if route.body is not None:
             path = re.sub(
                 r"\{(\w+)\}", lambda part: {"session": SESSION, "election": "orders"}.get(part[1], "key"), route.path
@@ -314,11 +316,14 @@ def test_every_code_has_a_status_and_comes_back_as_the_refusal_it_was() -> None:
     assert bodies.refusal_of(bodies.Problem("t", 404, "why", "unknown_path")) is None
 
 
-def test_ways_in_are_told_apart_by_segment() -> None:
-    router = Router(ROUTES)
-    assert router.match("GET", "/v1/kv/a/b/c").parts == {"key": "a/b/c"}
-    assert router.match("GET", "/v1/kv/a%2Fb").parts == {"key": "a/b"}
-    assert router.match("GET", "/v1/elections/x/history").route.summary.startswith("The last holdings")
+def test_ways_in_are_told_apart_by_segment_before_they_are_decoded(engine: Scripted, server: Server) -> None:
+    for path in ("/v1/kv/a/b/c", "/v1/kv/a%2Fb%2Fc"):
+        for cold in (False, True):
+            assert server.ask("PUT", path, {"value": 1}, cold=cold).json["key"] == "a/b/c"
+    assert server.ask("GET", "/v1/elections/x%2Fhistory").json["field"] == "election"
+    server.ask("GET", "/v1/elections/x/history")
+    assert engine.asked[-1][0] == History(ElectionName("x"), 20)
+    assert server.ask("GET", "/v1/elections/").status == 404  # and no redirection
 
 
 @pytest.mark.parametrize("path", ["/livez", "/status", "/readyz"])

@@ -91,8 +91,10 @@ def test_a_client_that_vanishes_as_its_cold_answer_is_written_fills_no_log(
 ) -> None:
     """uvloop refuses to write to it, one turn before uvicorn knows that it has gone."""
 
+    told = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return next(told, {"type": "http.disconnect"})
 
     async def send(message: Any) -> None:
         raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
@@ -159,6 +161,22 @@ def test_a_shutdown_answers_first(engine: Scripted) -> None:
         server.do(engine.let_go)
         assert [status for status, _ in read_answers(raw, 1)] == [200]
         assert raw.recv(1) == b""
+
+
+def test_what_is_pipelined_behind_the_last_answer_is_not_executed(engine: Scripted, server: Server) -> None:
+    with server.dial() as raw:
+        raw.sendall(b"GET /" + b"y" * 40_000 + b" HTTP/1.1\r\n\r\n" + put("a"))
+        assert raw.makefile("rb").read().startswith(b"HTTP/1.1 431 ")
+    assert not engine.asked
+
+
+def test_a_client_that_takes_nothing_of_its_answers_is_dropped(engine: Scripted) -> None:
+    engine.values["big"] = b'"' + b"x" * 1_000_000 + b'"'
+    with serving(engine, stuck_timeout_ms=0, sweep_ms=1) as server, server.dial() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        raw.sendall(b"GET /v1/kv/big HTTP/1.1\r\nhost: x\r\n\r\n" * 50)
+        server.until(lambda: len(engine.asked) > 0 and not server.app.door.guests)
+        assert server.do(lambda: len(engine.asked)) < 50
 
 
 def test_origins_arrive_at_the_engine_bound_to_what_was_asked(engine: Scripted, server: Server) -> None:

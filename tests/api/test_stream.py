@@ -254,6 +254,30 @@ def test_a_silent_client_is_pinged_and_then_dropped(engine: Scripted) -> None:
         server.until(lambda: server.app.door.streams == 0)
 
 
+def test_what_is_sent_before_the_handshake_is_answered_is_heard(engine: Scripted, server: Server) -> None:
+    eager = HEAD + masked(1, json.dumps(keep(7)).encode()) + masked(1, json.dumps(keep(8)).encode())
+    for pieces in ([eager], [eager[:-5], eager[-5:]], [eager[:50], eager[50:]]):
+        with server.dial() as raw, raw.makefile("rb") as stream:
+            for piece in pieces:
+                raw.sendall(piece)
+            assert b" 101 " in stream.readline()
+            while stream.readline() != b"\r\n":
+                pass
+            for number in (7, 8):
+                head = stream.read(4)  # a text of 126 to 65535 bytes
+                assert json.loads(stream.read(int.from_bytes(head[2:], "big")))["number"] == number
+    assert [request.number for request, _ in engine.asked if isinstance(request, Keepalive)] == [7, 8] * 3
+
+
+def test_an_upgrade_that_nobody_speaks_is_an_ordinary_request(server: Server) -> None:
+    h2c = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n\r\n"
+    with server.dial() as raw, raw.makefile("rb") as stream:
+        raw.sendall(h2c + b"GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        answers = stream.read()
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 404 " in answers
+
+
 def test_a_ping_is_answered(server: Server) -> None:
     with streaming(server, ping_interval=None) as client:
         assert client.socket.ping().wait(30)

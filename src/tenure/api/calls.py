@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
 
-from tenure.api.answers import Reply, from_refusal, from_result, invalid, json_reply, problem, refused
+from tenure.api.answers import from_refusal, from_result, invalid, json_reply, problem, refused
 from tenure.api.door import Door
 from tenure.api.taking import checked, origin_of, take, take_keepalive, take_put
 from tenure.base.errors import Invalid
@@ -49,19 +51,15 @@ class Call:
     """One cold request, its parts checked as far as the route knows them."""
 
     door: Door
-    method: str
-    raw_path: bytes
+    request: HttpRequest
     parts: dict[str, str]
     """Of the path, percent-decoded."""
     query: dict[str, str]
     headers: dict[bytes, bytes]
     body: bytes
     principal: str
-    receive: Callable[[], Awaitable[Any]]
-    start: Callable[[int, tuple[tuple[bytes, bytes], ...]], Awaitable[None]]
-    """Begin an answer of unknown length (SSE)."""
-    more: Callable[[bytes], Awaitable[None]]
     gone: "asyncio.Event" = field(default_factory=asyncio.Event)
+    """Inside `noticing`: the client, or the server, leaves."""
 
     def take(self, kind: type[B]) -> B:
         """The body."""
@@ -75,14 +73,15 @@ class Call:
     async def change(self, request: Request[R]) -> R | Refused:
         """A change, with the origin that makes it safe to repeat."""
         checked(request)  # type: ignore[arg-type] # as above
-        origin = origin_of(self.headers, self.principal, self.method, self.raw_path, self.body)
+        scope = self.request.scope
+        origin = origin_of(self.headers, self.principal, scope["method"], scope["raw_path"], self.body)
         return await self.door.engine.ask(request, origin)
 
-    async def ask_reply(self, request: Request[Any]) -> Reply:
+    async def ask_reply(self, request: Request[Any]) -> Response:
         """A question and its answer."""
         return from_result(await self.ask(request))
 
-    async def change_reply(self, request: Request[Any]) -> Reply:
+    async def change_reply(self, request: Request[Any]) -> Response:
         """A change and its answer."""
         return from_result(await self.change(request))
 
@@ -109,24 +108,24 @@ class Call:
     @contextlib.asynccontextmanager
     async def noticing(self) -> AsyncIterator[None]:
         """Inside, `gone` is set when the client leaves, or the server."""
-        self.door.waiting.add(self.gone)
+        leave = self.gone.set
+        self.door.leaving.add(leave)
         if self.door.closing:
             self.gone.set()
         task = asyncio.get_running_loop().create_task(self._listen())
         try:
             yield
         finally:
-            self.door.waiting.discard(self.gone)
+            self.door.leaving.discard(leave)
             task.cancel()
 
     async def _listen(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
+        while (await self.request.receive())["type"] != "http.disconnect":
             pass
         self.gone.set()
 
 
-Handler = Callable[[Call], Awaitable[Reply | None]]
-"""None: the handler has answered by `start` and `more`."""
+Handler = Callable[[Call], Awaitable[Response]]
 
 
 def _session(call: Call) -> SessionId:
@@ -143,23 +142,23 @@ def _election(call: Call) -> ElectionName:
 # --- sessions -------------------------------------------------------------------------------------------------------
 
 
-async def open_session(call: Call) -> Reply:
+async def open_session(call: Call) -> Response:
     """Open a session for a node."""
     body = call.take(bodies.OpenSessionBody)
     return await call.change_reply(OpenSession(NodeId(body.node), body.ttl_ms, body.process, body.meta))
 
 
-async def read_session(call: Call) -> Reply:
+async def read_session(call: Call) -> Response:
     """One session."""
     return await call.ask_reply(ReadSession(_session(call)))
 
 
-async def close_session(call: Call) -> Reply:
+async def close_session(call: Call) -> Response:
     """Close a session and give up what it held."""
     return await call.change_reply(CloseSession(_session(call)))
 
 
-async def keepalive(call: Call) -> Reply:
+async def keepalive(call: Call) -> Response:
     """Renew a session's leases (the cold way)."""
     return await call.ask_reply(take_keepalive(_session(call), call.body))
 
@@ -167,7 +166,7 @@ async def keepalive(call: Call) -> Reply:
 # --- elections ------------------------------------------------------------------------------------------------------
 
 
-async def list_elections(call: Call) -> Reply:
+async def list_elections(call: Call) -> Response:
     """All elections."""
     report = await call.ask(Status(call.is_stale))
     if isinstance(report, Refused):
@@ -177,7 +176,7 @@ async def list_elections(call: Call) -> Reply:
     return json_reply({"elections": report.elections})
 
 
-async def read_election(call: Call) -> Reply:
+async def read_election(call: Call) -> Response:
     """One election; with `?after=REVISION` the answer waits for a later revision."""
     after = call.number("after", None)
     request = ReadElection(_election(call), call.is_stale)
@@ -215,39 +214,39 @@ async def _first(one: asyncio.Event, other: asyncio.Event, timeout_s: float) -> 
             task.cancel()
 
 
-async def campaign(call: Call) -> Reply:
+async def campaign(call: Call) -> Response:
     """Stand for an election."""
     body = call.take(bodies.CampaignBody)
     return await call.change_reply(Campaign(SessionId(body.session), _election(call), body.priority))
 
 
-async def withdraw(call: Call) -> Reply:
+async def withdraw(call: Call) -> Response:
     """Stop standing."""
     body = call.take(bodies.WithdrawBody)
     return await call.change_reply(Withdraw(SessionId(body.session), _election(call)))
 
 
-async def release(call: Call) -> Reply:
+async def release(call: Call) -> Response:
     """Give the office back."""
     body = call.take(bodies.ReleaseBody)
     session, term = SessionId(body.session), Term(body.term)
     return await call.change_reply(Release(session, _election(call), term, body.withdraw))
 
 
-async def pause(call: Call) -> Reply:
+async def pause(call: Call) -> Response:
     """While paused nobody new is granted."""
     body = call.take(bodies.PauseBody)
     return await call.change_reply(Pause(_election(call), body.paused))
 
 
-async def history(call: Call) -> Reply:
+async def history(call: Call) -> Response:
     """The last holdings, newest first."""
     limit = call.number("limit", 20, bodies.history_limit_max)
     assert limit is not None
     return await call.ask_reply(History(_election(call), limit))
 
 
-async def read_config(call: Call) -> Reply:
+async def read_config(call: Call) -> Response:
     """An election's settings."""
     view = await call.ask(ReadElection(_election(call), call.is_stale))
     if isinstance(view, Refused):
@@ -255,7 +254,7 @@ async def read_config(call: Call) -> Reply:
     return json_reply(Configured(view.election, view.config, view.paused))
 
 
-async def write_config(call: Call) -> Reply:
+async def write_config(call: Call) -> Response:
     """Set an election's settings as a whole."""
     return await call.change_reply(Configure(_election(call), call.take(ElectionConfig)))
 
@@ -263,12 +262,12 @@ async def write_config(call: Call) -> Reply:
 # --- clients and kv -------------------------------------------------------------------------------------------------
 
 
-async def open_client(call: Call) -> Reply:
+async def open_client(call: Call) -> Response:
     """Open a client session for sequenced requests."""
     return await call.change_reply(OpenClient(call.take(bodies.OpenClientBody).nonce))
 
 
-async def put_value(call: Call) -> Reply:
+async def put_value(call: Call) -> Response:
     """Write a key (the cold way)."""
     result = await call.change(take_put(call.parts["key"], call.body))
     if isinstance(result, Refused) and result.code == "stale_term":
@@ -276,12 +275,12 @@ async def put_value(call: Call) -> Reply:
     return from_result(result)
 
 
-async def get_value(call: Call) -> Reply:
+async def get_value(call: Call) -> Response:
     """Read a key (the cold way)."""
     return await call.ask_reply(KvGet(call.parts["key"], call.is_stale))
 
 
-async def list_keys(call: Call) -> Reply:
+async def list_keys(call: Call) -> Response:
     """Keys that begin with a prefix."""
     limit = call.number("limit", 100, bodies.kv_list_limit_max)
     assert limit is not None
@@ -291,7 +290,7 @@ async def list_keys(call: Call) -> Reply:
 # --- the three of the requirements ----------------------------------------------------------------------------------
 
 
-async def status(call: Call) -> Reply:
+async def status(call: Call) -> Response:
     """Everything at a glance; 503 with the same body without a quorum."""
     report = await call.ask(Status(call.is_stale))
     if isinstance(report, Refused) and not call.is_stale:
@@ -301,7 +300,7 @@ async def status(call: Call) -> Reply:
     return from_result(report)
 
 
-async def stepdown(call: Call) -> Reply:
+async def stepdown(call: Call) -> Response:
     """Ask the holder to hand over; without an election the consensus leader moves. The engine does the waiting."""
     body = call.take(bodies.StepdownBody)
     election = None if body.election is None else ElectionName(body.election)
@@ -309,7 +308,7 @@ async def stepdown(call: Call) -> Reply:
     return await call.change_reply(request)
 
 
-async def validate(call: Call) -> Reply:
+async def validate(call: Call) -> Response:
     """Is this term the current one? Linearizable."""
     try:
         question = bodies.validation_of(call.take(bodies.ValidateBody))
@@ -318,7 +317,7 @@ async def validate(call: Call) -> Reply:
     return from_result(await _validated(call, question))
 
 
-async def validate_header(call: Call) -> Reply:
+async def validate_header(call: Call) -> Response:
     """The same for proxies: 204, or 403 with the reason."""
     name = bodies.token_header
     token = call.headers.get(name.lower().encode())
@@ -330,7 +329,7 @@ async def validate_header(call: Call) -> Reply:
         return problem(403, "denied", str(error), field=name)
     result = await _validated(call, question)
     if isinstance(result, Validated):
-        return Reply(204, (), b"") if result.valid else json_reply(result, 403)
+        return Response(status_code=204) if result.valid else json_reply(result, 403)
     return from_result(result)
 
 
@@ -344,7 +343,7 @@ async def _validated(call: Call, question: Validate) -> Validated | Refused:
 # --- health ---------------------------------------------------------------------------------------------------------
 
 
-async def livez(call: Call) -> Reply:
+async def livez(call: Call) -> Response:
     """The process serves; never depends on the quorum."""
     return json_reply({"status": "ok", "member": call.door.info.member})
 
@@ -353,7 +352,7 @@ async def _known(call: Call) -> StatusReport | Refused:
     return await call.door.engine.ask(Status(stale=True))
 
 
-async def readyz(call: Call) -> Reply:
+async def readyz(call: Call) -> Response:
     """This member can answer: founded, and in touch with a leader."""
     report = await _known(call)
     if isinstance(report, Refused):
@@ -370,30 +369,30 @@ async def readyz(call: Call) -> Reply:
         shown["missing"] = report.missing
     if "verbose" in call.query:
         shown |= {"checks": checks, "member": report.member, "consensus": report.consensus}
-    retry = () if is_ready else ((b"retry-after", b"1"),)
-    return json_reply(shown, 200 if is_ready else 503, retry)
+    return json_reply(shown, 200) if is_ready else json_reply(shown, 503, {"retry-after": "1"})
 
 
-async def leader(call: Call) -> Reply:
+async def leader(call: Call) -> Response:
     """This member leads the consensus."""
     report = await _known(call)
     if isinstance(report, Refused):
         return from_refusal(report)
     leads = report.quorum and report.consensus.leader == report.member
     shown = {"leader": report.consensus.leader, "member": report.member, "leads": leads}
-    return json_reply(shown, 200 if leads else 503, () if leads else ((b"retry-after", b"1"),))
+    return json_reply(shown, 200) if leads else json_reply(shown, 503, {"retry-after": "1"})
 
 
-async def stream_without_upgrade(_call: Call) -> Reply:
+async def stream_without_upgrade(_call: Call) -> Response:
     """The stream is a WebSocket."""
-    upgrade = ((b"upgrade", b"websocket"),)
-    return problem(426, "upgrade_required", "open a WebSocket with the subprotocol tenure.v1", headers=upgrade)
+    detail = "open a WebSocket with the subprotocol tenure.v1"
+    return problem(426, "upgrade_required", detail, headers={"upgrade": "websocket"})
 
 
-async def metrics(call: Call) -> Reply:
+async def metrics(call: Call) -> Response:
     """Prometheus."""
     from tenure.api.metrics import render  # late: prometheus_client is 3 MB of resident memory
 
     report = await _known(call)
+    call.door.telemetry.requests_in_flight = call.door.in_flight - 1  # this one is none of the engine's
     text, kind = render(call.door.telemetry, report if isinstance(report, StatusReport) else None)
-    return Reply(200, ((b"content-type", kind.encode()),), text)
+    return Response(text, headers={"content-type": kind})

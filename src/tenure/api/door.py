@@ -1,6 +1,6 @@
 """What every way into the API shares: the engine, the limits, who may ask, and the count of what is in flight."""
 
-import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,15 +41,15 @@ class Door:
     """Requests that the engine was asked and hasn't answered; never more than `limits.requests_in_flight_max`."""
     closing: bool = False
     """The server goes: broken streams are our own doing now and no engine hears `Disconnected` (P3.8)."""
-    waiting: set[asyncio.Event] = field(default_factory=set)
-    """Of calls that wait for something; set when they should end."""
+    leaving: set[Callable[[], object]] = field(default_factory=set)
+    """Of calls that wait for something: called when they should end."""
 
     def close(self) -> None:
         """Whoever waits is answered now; a second call does nothing."""
         if not self.closing:
             self.closing = True
-            for event in self.waiting:
-                event.set()
+            for leave in list(self.leaving):
+                leave()
 
     @property
     def is_full(self) -> bool:

@@ -1,31 +1,30 @@
 """`GET /v1/events`: all transitions as server-sent events, resumable by their number, or an explicit `compacted`.
 
-Nothing is queued here: the next batch is asked for when the last one has gone out. A reader that doesn't read is
-dropped; one that reads too slowly is told `compacted` by the engine's bounded ring and goes on behind the gap.
+Next to nothing is queued here: the next batch is asked for when the last one has gone out. A reader that doesn't read
+is dropped by the connection's sweep; one that reads too slowly is told `compacted` by the engine's bounded ring and
+goes on behind the gap.
 """
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 
-from tenure.api.answers import Reply, invalid, refused
+from tenure.api.answers import invalid, refused
 from tenure.api.calls import Call
+from tenure.api.door import Door
 from tenure.api.hub import follow
 from tenure.base.errors import Invalid
 from tenure.base.ids import counter_max
 from tenure.leadership.engine import Compacted, Transition
 
-_HEADERS: Final = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-)
+_HEADERS: Final = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
 _encode: Final = msgspec.json.Encoder().encode
 _burst: Final = 256
-stuck_reader_s: Final = 30.0
-"""A reader that takes nothing for this long is dropped."""
 
 
 def _after(call: Call) -> int | None:
@@ -52,51 +51,61 @@ def _texts(batch: tuple[Transition, ...] | Compacted) -> list[bytes]:
     ]
 
 
-async def events(call: Call) -> Reply | None:
+class _Events(StreamingResponse):
+    """Ends its iterator with itself; starlette leaves that to the garbage collector."""
+
+    body_iterator: AsyncIterator[bytes]
+
+    async def stream_response(self, send: Send) -> None:
+        async with contextlib.aclosing(self.body_iterator):  # type: ignore[type-var] # `_told` is a generator
+            await super().stream_response(send)
+
+
+async def events(call: Call) -> Response:
     """Server-sent events until the client, or the member, goes."""
     door = call.door
     after = _after(call)
+    if call.request.method == "HEAD":
+        return Response(headers=_HEADERS)
     if door.watchers >= door.limits.watchers_max:
         return refused("too_many", "too many watchers")
-    door.watchers += 1
-    try:
-        async with call.noticing():
-            start = door.engine.last_transition() if after is None else after
-            await call.start(200, _HEADERS)
-            await call.more(b"retry: 1000\n\n")
-            with contextlib.suppress(TimeoutError):
-                await _pump(call, start)
-    finally:
-        door.watchers -= 1
-    return None
+    door.watchers += 1  # here: many could pass the check before the first of them is told something
+    return _Events(_told(door, door.engine.last_transition() if after is None else after), headers=_HEADERS)
 
 
-async def _pump(call: Call, after: int) -> None:
-    batches = follow(call.door.engine, after)
-    coming = asyncio.ensure_future(anext(batches, None))
-    gone = asyncio.ensure_future(call.gone.wait())
+async def _told(door: Door, after: int) -> AsyncIterator[bytes]:
+    """What is sent; comments keep proxies awake."""
+    queue: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+    reading = asyncio.get_running_loop().create_task(_read(door, after, queue))
+    leave = reading.cancel
+    door.leaving.add(leave)
     try:
-        while not call.gone.is_set():
-            timeout_s = call.door.limits.sse_comment_ms / 1_000
-            await asyncio.wait({coming, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                await _send(call, b": still here\n\n")
-                continue
-            batch = coming.result()
-            if batch is None:
+        yield b"retry: 1000\n\n"
+        while True:
+            try:
+                async with asyncio.timeout(door.limits.sse_comment_ms / 1_000):
+                    text = await queue.get()
+            except TimeoutError:
+                text = b": still here\n\n"
+            if text is None:
                 return
-            for text in _texts(batch):
-                await _send(call, text)
-            coming = asyncio.ensure_future(anext(batches, None))
+            yield text
     finally:
-        gone.cancel()
-        coming.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await coming
-        await batches.aclose()
+        door.leaving.discard(leave)
+        door.watchers -= 1
+        reading.cancel()
 
 
-async def _send(call: Call, text: bytes) -> None:
-    if not call.gone.is_set():
-        async with asyncio.timeout(stuck_reader_s):
-            await call.more(text)
+async def _read(door: Door, after: int, queue: asyncio.Queue[bytes | None]) -> None:
+    """One batch ahead of the client. Ends with None: when the engine ends, or when the member goes."""
+    try:
+        if door.closing:
+            return
+        async with contextlib.aclosing(follow(door.engine, after)) as batches:
+            async for batch in batches:
+                for text in _texts(batch):
+                    await queue.put(text)
+    finally:
+        while not queue.empty():  # what is dropped is sent again to who resumes
+            queue.get_nowait()
+        queue.put_nowait(None)

@@ -1,49 +1,42 @@
-"""The WebSocket handshake of the stream (RFC 6455, 4.2): the bytes of 101, or the reply that says why not."""
+"""The WebSocket handshake of the stream: may this client, and the library's word on the rest (RFC 6455, 4.2)."""
 
-import base64
-import binascii
-from collections.abc import Mapping
+import logging
+from collections.abc import Sequence
 from typing import Final
 
-from tenure.api import frames
-from tenure.api.answers import Rejected, Reply, problem
+from starlette.responses import Response
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from tenure.api.answers import Rejected, problem
 from tenure.api.door import Door
 from tenure.wire.bodies import stream_subprotocol
 
+_log: Final = logging.getLogger("tenure.api.http")
 _PATH: Final = b"/v1/stream"
-_VERSION: Final = ((b"sec-websocket-version", b"13"),)
+_VERSION: Final = "Sec-WebSocket-Version"
 
 
-def _wrong(status: int, code: str, detail: str, field: str | None = None) -> Reply:
-    return problem(status, code, detail, field=field, closes=True, headers=_VERSION if status == 426 else ())
-
-
-def _is_key(key: bytes) -> bool:
-    try:
-        return len(base64.b64decode(key, validate=True)) == 16
-    except binascii.Error:
-        return False
-
-
-def shake(door: Door, url: bytes, headers: Mapping[bytes, bytes]) -> Reply | bytes:
-    """What to answer to an upgrade; headers in lower case."""
+def shake(door: Door, method: bytes, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Response | bytes:
+    """What to answer to an upgrade: the bytes of 101, or the response that says why not; then the connection ends."""
     if url.partition(b"?")[0] != _PATH:
-        return _wrong(404, "unknown_path", f"WebSockets are spoken at {_PATH.decode()} only")
+        return problem(404, "unknown_path", f"WebSockets are spoken at {_PATH.decode()} only", closes=True)
     try:
-        door.access.principal(headers)
+        door.access.principal(dict(headers))
     except Rejected as rejected:
-        return rejected.reply._replace(headers=(*rejected.reply.headers, (b"connection", b"close")))
-    if headers.get(b"sec-websocket-version") != b"13":
-        return _wrong(426, "upgrade_required", "only version 13 is spoken", "Sec-WebSocket-Version")
-    key = headers.get(b"sec-websocket-key", b"")
-    if not _is_key(key):
-        return _wrong(400, "bad_request", "must be 16 bytes in base64", "Sec-WebSocket-Key")
-    offered = [part.strip() for part in headers.get(b"sec-websocket-protocol", b"").split(b",")]
-    if stream_subprotocol.encode() not in offered:
-        return _wrong(400, "bad_request", f"offer the subprotocol {stream_subprotocol}", "Sec-WebSocket-Protocol")
+        rejected.response.headers["connection"] = "close"
+        return rejected.response
+    asked = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+    if asked.get_all(_VERSION) != ["13"]:  # 4.4: the library says 400 and not what we speak
+        detail = "only version 13 is spoken"
+        return problem(426, "upgrade_required", detail, field=_VERSION, headers={_VERSION: "13"}, closes=True)
+    library = ServerProtocol(subprotocols=[Subprotocol(stream_subprotocol)], logger=_log)
+    answer = library.accept(Request(url.decode("latin-1"), asked, method.decode("latin-1")))
+    if answer.status_code != 101:
+        field = getattr(library.handshake_exc, "name", None)
+        return problem(answer.status_code, "bad_request", str(library.handshake_exc), field=field, closes=True)
     if door.streams >= door.limits.streams_max:
-        return _wrong(503, "too_many", "too many streams")
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-        b"sec-websocket-accept: %s\r\nsec-websocket-protocol: %s\r\n\r\n"
-    ) % (frames.accept_key(key), stream_subprotocol.encode())
+        return problem(503, "too_many", "too many streams", closes=True)
+    return answer.serialize()

@@ -15,7 +15,7 @@ class Limits:
     hot_body_bytes_max: int = 64 * 1024
     """Larger bodies take the cold way."""
     pipelined_requests_max: int = 64
-    """Unanswered hot requests on one connection; then it isn't read."""
+    """Unanswered hot requests on one connection; further ones take the cold way, which answers one after the other."""
     connections_max: int = 4_096
     requests_in_flight_max: int = 16_384
     watchers_max: int = 512
@@ -30,6 +30,8 @@ class Limits:
     """Unsent bytes on one stream; then it is closed with 1013."""
     request_timeout_ms: int = 30_000
     """A request must have arrived as a whole within this time."""
+    stuck_timeout_ms: int = 30_000
+    """A client that takes nothing of its answers for this long is dropped."""
     idle_timeout_ms: int = 75_000
     """A connection without requests is closed; a stream is pinged after a third of it."""
     sweep_ms: int = 2_500

@@ -1,4 +1,4 @@
-"""`/openapi.json` (3.1) from the table of routes and the msgspec types. Imported when somebody asks."""
+"""`/openapi.json` (3.1) from the table of operations and the msgspec types. Imported when somebody asks."""
 
 import re
 from functools import lru_cache
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tenure.api.routes import Route
+from tenure.api.routes import Operation
 from tenure.wire import bodies
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
@@ -24,63 +24,63 @@ def _header(name: str, kind: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "schema": {"type": kind}}
 
 
-def _parameters(route: Route) -> list[dict[str, Any]]:
+def _parameters(one: Operation) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"\{(\w+)\}", route.path)
+        for name in re.findall(r"\{(\w+)\}", one.path)
     ]
-    found += [{"name": name, "in": "query", "required": False, **_QUERY[name]} for name in route.query]
-    if route.is_change:
+    found += [{"name": name, "in": "query", "required": False, **_QUERY[name]} for name in one.query]
+    if one.is_change:
         found.append(_header(bodies.key_header, "string"))
         found.append(_header(bodies.client_header, "string"))
         found.append(_header(bodies.sequence_header, "integer"))
         found.append(_header(bodies.answered_header, "integer"))
-    if route.path == "/fence-token/validate" and route.method == "GET":
+    if one.path == "/fence-token/validate" and one.method == "GET":
         found.append(_header(bodies.token_header, "string"))
-    if route.path == "/v1/events":
+    if one.path == "/v1/events":
         found.append(_header("Last-Event-ID", "integer"))
     return found
 
 
-def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
+def _responses(one: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for status, kind in route.answers.items():
-        found[str(status)] = {"description": route.summary}
+    for status, kind in one.answers.items():
+        found[str(status)] = {"description": one.summary}
         if kind is not None:
             found[str(status)]["content"] = {"application/json": {"schema": schemas[kind]}}
-    problems = {400, 413, 429, 503, *route.refusals}
-    if route.body is not None or route.query or "{" in route.path:
+    problems = {400, 413, 429, 503, *one.refusals}
+    if one.body is not None or one.query or "{" in one.path:
         problems.add(422)
-    if not route.is_open:
+    if not one.is_open:
         problems |= {401, 403}
-    for status in sorted(problems - route.answers.keys()):
+    for status in sorted(problems - one.answers.keys()):
         found[str(status)] = {"description": "Problem", "content": {bodies.problem_type: {"schema": _PROBLEM}}}
     return found
 
 
 @lru_cache(maxsize=1)
-def document(routes: tuple[Route, ...], version: str) -> bytes:
+def document(operations: tuple[Operation, ...], version: str) -> bytes:
     """The description as JSON."""
-    kinds = [kind for route in routes for kind in (route.body, *route.answers.values()) if kind is not None]
+    kinds = [kind for one in operations for kind in (one.body, *one.answers.values()) if kind is not None]
     unique = list(dict.fromkeys([bodies.Problem, *kinds]))
     shown, components = msgspec.json.schema_components(unique, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(unique, shown, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
+    for one in operations:
         operation: dict[str, Any] = {
-            "operationId": f"{route.method.lower()}{re.sub(r'[^a-z0-9]+', '_', route.path)}".rstrip("_"),
-            "summary": route.summary,
-            "parameters": _parameters(route),
-            "responses": _responses(route, schemas),
+            "operationId": f"{one.method.lower()}{re.sub(r'[^a-z0-9]+', '_', one.path)}".rstrip("_"),
+            "summary": one.summary,
+            "parameters": _parameters(one),
+            "responses": _responses(one, schemas),
         }
-        if route.is_open:
+        if one.is_open:
             operation["security"] = []
-        if route.body is not None:
-            content: dict[str, Any] = {"schema": schemas[route.body]}
-            if route.example is not None:
-                content["example"] = msgspec.json.decode(route.example)
+        if one.body is not None:
+            content: dict[str, Any] = {"schema": schemas[one.body]}
+            if one.example is not None:
+                content["example"] = msgspec.json.decode(one.example)
             operation["requestBody"] = {"required": True, "content": {"application/json": content}}
-        paths.setdefault(route.path, {})[route.method.lower()] = operation
+        paths.setdefault(one.path, {})[one.method.lower()] = operation
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",

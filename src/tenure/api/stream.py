@@ -2,7 +2,7 @@
 
 The protocol object stands directly on the transport. A keepalive is decoded, submitted and acknowledged without a task
 or a future; whatever is said in one turn of the loop leaves in one write. Other requests take the same way; only
-`attach` and `observe` belong to the stream itself.
+`attach` and `observe` belong to the stream itself. Of the WebSocket only the usual frame is read here (`frames`).
 """
 
 import asyncio
@@ -14,7 +14,6 @@ import msgspec
 
 from tenure.api import frames
 from tenure.api.door import Door
-from tenure.api.frames import Closed, Ping, Pong
 from tenure.api.hub import follow
 from tenure.api.messages import (
     Attach,
@@ -72,7 +71,7 @@ class Stream(asyncio.Protocol):
         self._transport = transport
         self._connections = connections
         self._loop = asyncio.get_running_loop()
-        self._reader = frames.Reader(door.limits.stream_message_bytes_max)
+        self._frames = frames.Frames(door.limits.stream_message_bytes_max)
         self._out: list[bytes] = []
         """Said in this turn of the loop, or held back while the transport is full."""
         self._out_bytes = 0
@@ -99,13 +98,14 @@ class Stream(asyncio.Protocol):
         """Messages and control frames, in order."""
         self._heard_at = self._loop.time()
         self._pinged = False
-        for found in self._reader.feed(data):
-            if type(found) is bytes:
-                self._message(found)
-            else:
-                self._control(found)  # type: ignore[arg-type] # no bytes, so a control frame
+        for message in self._frames.feed(data):
+            self._message(message)
             if self._gone:
                 return
+        if self._frames.has_ended:
+            self._finish(self._frames.unsent)
+        elif said := self._frames.unsent:
+            self._write(said)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone; its sessions live on until they expire, unless the steward decides otherwise (P3.8)."""
@@ -153,7 +153,7 @@ class Stream(asyncio.Protocol):
             self._transport.abort()
         elif silent > self._door.limits.idle_timeout_ms / 3_000 and not self._pinged:
             self._pinged = True
-            self._write(frames.ping())
+            self._write(self._frames.ping())
 
     # --- saying --------------------------------------------------------------------------------------------------
 
@@ -194,8 +194,11 @@ class Stream(asyncio.Protocol):
             self._gone = True
             self._transport.abort()
             return
+        self._finish(self._frames.close(code, reason))
+
+    def _finish(self, last: bytes) -> None:
         self._flush()
-        self._write(frames.close(code, reason))
+        self._write(last)
         self._gone = True
         self._transport.close()
 
@@ -207,16 +210,6 @@ class Stream(asyncio.Protocol):
         self._say(b"{" + mark + encoded[1:] if mark else encoded)
 
     # --- hearing -------------------------------------------------------------------------------------------------
-
-    def _control(self, found: Ping | Pong | Closed) -> None:
-        match found:
-            case Ping(payload):
-                self._flush()
-                self._write(frames.pong(payload))
-            case Closed(code, guilty):
-                self._close(code, guilty or "")
-            case Pong():
-                pass
 
     def _message(self, message: bytes) -> None:
         if message.startswith(keep_prefix):

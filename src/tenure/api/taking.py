@@ -133,7 +133,7 @@ class Access:
             return anonymous
         credential = headers.get(b"authorization")
         if credential is None:
-            challenge = ((b"www-authenticate", b"Bearer"),)
+            challenge = {"www-authenticate": "Bearer"}
             raise Rejected(
                 problem(401, "unauthorized", "send Authorization: Bearer <cluster secret>", headers=challenge)
             )
