@@ -285,7 +285,7 @@ class Core:
         self.higher_told: dict[MemberId, tuple[ConsensusTerm, Instant]] = {}
         self.attempt = 0
         self.rounds_failed = 0
-        """Rounds of ours that failed since a leader was heard, a new link not counted."""
+        """Rounds of ours that ran out of time since a leader was heard or a new link stood (`suspicion.round_us`)."""
         self.grace_until = now
         self.graces = 0
         """How many stalls of our own were excused since the leader (or, leading, a majority) was heard (P6.3)."""

@@ -200,7 +200,6 @@ def gives_way(core: Core) -> bool:
 def failed(core: Core) -> None:
     """A round of ours ended without a majority: stand again later, spread out by rank and a little chance."""
     suspicion = core.suspicion
-    core.rounds_failed = min(core.rounds_failed + 1, _doublings_max)
     if suspicion is None:
         suspicion = core.suspicion = Suspicion(
             since=core.now, evidence="timeout", turn_at=core.now, note_due=core.now, term=core.term, leader=None,
@@ -215,12 +214,17 @@ def failed(core: Core) -> None:
 
 def round_us(core: Core) -> int:
     """How long a round lasts, and half of how long a voter waits for one. P5.6 knows our own disk only; with voters
-    whose disks are slower than ours every round would end before their answers come. So each failure doubles it, up to
-    what counts as a stall, until a leader is heard: also when others' candidacies came in between, or two who are quick
-    would interrupt each other for ever.
+    whose disks are slower than ours every round would end before their answers come. So each that runs out doubles
+    it, up to what counts as a stall, until a leader is heard: also when others' candidacies came in between, or two
+    who are quick would interrupt each other for ever.
     """
     once = core.timing.vote_timeout
     return max(once, min(once << core.rounds_failed, core.settings.disk_stall_min_us))
+
+
+def unanswered(core: Core) -> None:
+    """A round of ours ran out of time without enough answers: the next lasts longer."""
+    core.rounds_failed = min(core.rounds_failed + 1, _doublings_max)
 
 
 def relinked(core: Core) -> None:

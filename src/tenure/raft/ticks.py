@@ -12,6 +12,7 @@ def tick(core: Core) -> None:
             _tick_leader(core, leader)
         case PreCandidate() | Candidate() as role:
             if core.now >= role.ends_at:
+                suspicion.unanswered(core)
                 election.round_over(core)
             elif isinstance(role, PreCandidate) and core.suspicion and core.now >= core.suspicion.note_due:
                 suspicion.send_notes(core)
