@@ -181,6 +181,7 @@ class Steward:
                 self._offices.granting.pop(body.election, None)
                 self._agenda.add(when, ELECTION, body.election)
             case Demote() | Revoke():
+                self._offices.dirty.discard(body.election)  # not at once again while a transfer refuses it
                 self._agenda.add(when, ELECTION, body.election)
             case Evict():
                 pass  # the next round of evictions comes by itself
