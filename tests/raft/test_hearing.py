@@ -1,0 +1,82 @@
+"""P6 at one member: what it takes for the leader's silence, and what for its own."""
+
+from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
+from tenure.base.instants import MS, Instant
+from tenure.raft.events import Lateness, LinkUp
+from tenure.raft.messages import Heartbeat
+from tenure.raft.settings import Settings
+from tests.raft.test_one_member import M1, M3, Member
+
+FLOOR_US = Settings().floor_us
+INTERVAL_US = Settings().heartbeat_us
+NONE: dict[MemberId, BatchNumber] = {}
+
+
+def beat(member: Member, number: int, interval_us: int = INTERVAL_US, lateness_us: int = 0) -> int:
+    """The leader's next sign of life; how long the member waits for the one after it."""
+    said = Heartbeat(ConsensusTerm(1), Boot("leader"), number, LogIndex(0), interval_us, lateness_us, 0, (M1, M3), NONE)
+    return member.hear(M1, said).deadline - member.now
+
+
+def follower() -> Member:
+    """m2 follows m1."""
+    member = Member(1)
+    member.step(LinkUp(M1, Boot("leader"), BatchNumber(0), 1), LinkUp(M3, Boot("m3.1"), BatchNumber(0), 1))
+    assert beat(member, 1) == INTERVAL_US + FLOOR_US
+    return member
+
+
+def test_gaps_are_measured_against_the_leaders_own_interval() -> None:
+    """P6.1: it beats every 100 ms and says so."""
+    member = follower()
+    beat(member, 2, interval_us=100 * MS)
+    for number in range(3, 10):
+        member.now = Instant(member.now + 100 * MS)
+        assert beat(member, number, interval_us=100 * MS) <= 100 * MS + FLOOR_US
+
+
+def test_a_leader_on_a_busy_machine_is_given_the_time_that_it_says_it_needs() -> None:
+    """P6.1, P6.2."""
+    member = follower()
+    member.now = Instant(member.now + INTERVAL_US)
+    assert beat(member, 2, lateness_us=120 * MS) == INTERVAL_US + 120 * MS
+
+
+def test_the_gap_that_a_new_connection_made_is_no_sample() -> None:
+    """P6.2."""
+    member = follower()
+    member.step(LinkUp(M1, Boot("leader"), BatchNumber(0), 1))
+    member.now = Instant(member.now + 90 * MS)
+    assert beat(member, 2) == INTERVAL_US + FLOOR_US
+
+
+def test_ones_own_lateness_is_taken_off_the_gap() -> None:
+    """P6.3: ten times a little late, and the heartbeat was read late by just that."""
+    member = follower()
+    for _ in range(10):
+        member.now = Instant(member.now + 9 * MS)
+        member.step(Lateness(9 * MS))
+    assert beat(member, 2) == INTERVAL_US + FLOOR_US
+
+
+def test_after_an_own_stall_the_leader_gets_time_to_be_heard() -> None:
+    """P6.3: its heartbeats may be on their way; one more interval and round trip."""
+    member = follower()
+    member.now = Instant(member.now + 200 * MS)
+    member.step(Lateness(190 * MS), drained=True)
+    assert member.raft.leader == M1
+    member.now = Instant(member.now + 2 * INTERVAL_US)
+    member.step(drained=True)
+    assert member.raft.leader is None
+
+
+def test_a_leader_that_was_stalled_itself_does_not_resign_before_it_can_hear_anybody() -> None:
+    """P6.3: CheckQuorum likewise."""
+    member = Member(1)
+    member.lead()
+    member.now = Instant(member.now + 600 * MS)
+    member.step(Lateness(590 * MS), drained=True)
+    assert member.raft.leader == member.raft.configuration.seats[1].id
+    member.now = Instant(member.now + 2 * INTERVAL_US)
+    member.step(drained=True)
+    assert member.raft.leader is None
