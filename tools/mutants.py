@@ -1,111 +1,231 @@
-"""`python tools/mutants.py [NAME…] [--jobs 2]`: plant each deliberate bug in a copy of src and see that a test kills it.
+"""`python tools/mutants.py [NAME…] [--jobs 2]`: plant each deliberate bug in a copy and see that a test kills it.
 
-The bugs stand in tests/mutants/catalogue.py, each with the rule that it breaks and the killer that must notice. A bug
-whose old text no longer stands in its file exactly once is an error: the code has moved, and the bug must move with it.
+The bugs stand in tests/mutants, each with the rule that it breaks and the killers that must notice. Everything runs on
+a copy taken at the beginning, so work that goes on meanwhile changes nothing. A bug whose old text doesn't stand in
+its file exactly once is an error, and so is one that doesn't even load, or whose killer fails without it.
 """
 
 import argparse
+import compileall
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.mutants.catalogue import MUTANTS, Mutant  # noqa: E402 - the path comes first
+from tests.mutants.catalogue import MUTANTS  # noqa: E402 - the path comes first
+from tests.mutants.mutant import Mutant  # noqa: E402
 
-killer_seconds_max: Final = 300
+test_seconds_max: Final = 30
+killer_seconds_max: Final = 120
 """A killer that hangs has noticed too."""
+baseline_seconds_max: Final = 600
+wrong_copy: Final = 90
+"""Exit code of a run that imported another tenure than the copy's."""
+
+_STUB: Final = f"""
+import runpy, sys, tenure
+source, module, *rest = sys.argv[1:]
+if not tenure.__file__.startswith(source):
+    print(f"imported {{tenure.__file__}} instead of {{source}}")
+    sys.exit({wrong_copy})
+sys.argv[1:] = rest
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a mutant: `killed`, `survived`, or `error` (of the catalogue, not of the code)."""
+    """What became of a mutant: `error` is one of the catalogue, not of the code. `by`: what kind of killer noticed."""
 
     mutant: Mutant
-    what: str
+    what: Literal["killed", "survived", "error"]
     text: str
-    seconds: float
+    seconds: float = 0.0
+    by: str = ""
 
 
-def command(killer: str) -> list[str]:
-    """The command line of a killer."""
-    kind, _, rest = killer.partition(":")
-    if kind == "sim":
-        return [sys.executable, "-m", "tests.sim", "--seeds", rest, "--jobs", "1", "--stop"]
-    target = ["tests/raft/test_golden.py", "-k", rest] if kind == "golden" else [killer]
-    options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "-o", "pythonpath=", "-o", "addopts="]
-    return [sys.executable, "-m", "pytest", *options, *target]
+@dataclass(frozen=True)
+class Strike:
+    """How a run of killers ended."""
+
+    code: int | None
+    """None: no end in time."""
+    output: str
 
 
-def judge(mutant: Mutant) -> Verdict:
-    """Plant one bug and run its killers until one notices."""
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        shutil.copytree(ROOT / "src", Path(folder) / "src", ignore=shutil.ignore_patterns("__pycache__"))
-        path = Path(folder) / "src" / "tenure" / mutant.file
+class Workshop:
+    """The copy of the repository in which the killers run. The sources come from wherever `strike` is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("src", "tests"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy2(ROOT / "pyproject.toml", folder)
+        compileall.compile_dir(folder, quiet=2, workers=0)
+
+    def strike(self, source: Path, module: str, arguments: Sequence[str], seconds: float) -> Strike:
+        """Run a module of tests on the sources in `source`."""
+        path = f"{source}{os.pathsep}{self.folder}"
+        environment = dict(os.environ, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1", CI="1")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _STUB, str(source), module, *arguments],
+                cwd=self.folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            return Strike(None, "")
+        return Strike(done.returncode, done.stdout + done.stderr)
+
+    def test(self, source: Path, tests: Iterable[str], *options: str, seconds: float = killer_seconds_max) -> Strike:
+        """Run tests by their names."""
+        plain = ["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-o", "pythonpath=", "-o", "addopts="]
+        limit = ["-o", f"timeout={test_seconds_max}"]
+        return self.strike(source, "pytest", [*plain, *limit, *options, *tests], seconds)
+
+    def simulate(self, source: Path, seeds: str, seconds: float = killer_seconds_max) -> Strike:
+        """Run seeds of the simulator."""
+        return self.strike(source, "tests.sim", ["--seeds", seeds, "--jobs", "1", "--stop"], seconds)
+
+    def plant(self, mutant: Mutant, source: Path) -> str | None:
+        """Copy the sources to `source` with the bug in them, or say why that can't be."""
+        shutil.copytree(self.folder / "src", source)
+        path = source / "tenure" / mutant.file
         text = path.read_text(encoding="utf-8")
-        if text.count(mutant.old) != 1:
-            what = f"its old text stands {text.count(mutant.old)} times in {mutant.file}"
-            return Verdict(mutant, "error", what, time.monotonic() - began)
-        path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-        environment = dict(os.environ, PYTHONPATH=f"{folder}/src:{ROOT}", PYTHONDONTWRITEBYTECODE="1")
-        for killer in mutant.killers:
-            what, said = strike(killer, environment)
-            if what != "survived":
-                return Verdict(mutant, what, f"{killer}: {said}", time.monotonic() - began)
-    return Verdict(mutant, "survived", ", ".join(mutant.killers), time.monotonic() - began)
+        for old, new in ((mutant.old, mutant.new), *mutant.more):
+            if text.count(old) != 1:
+                return f"{old!r} stands {text.count(old)} times in {mutant.file}: the code has moved, move the bug too"
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+            compiled.unlink()
+        ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--quiet", "--select", "E9,F821", str(path)]
+        found = subprocess.run(ruff, capture_output=True, text=True, check=False)
+        return f"the bug doesn't load: {found.stdout.strip()[:200]}" if found.returncode else None
 
 
-def strike(killer: str, environment: dict[str, str]) -> tuple[str, str]:
-    """Run one killer: did it notice, and by what?"""
-    try:
-        done = subprocess.run(
-            command(killer),
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=killer_seconds_max,
-        )
-    except subprocess.TimeoutExpired:
-        return "killed", "no end in time"
-    if done.returncode == 0:
-        return "survived", ""
-    lines = (done.stdout + done.stderr).splitlines()
-    if done.returncode != 1:
-        return "error", f"exit {done.returncode}: {lines[-1:] or ''}"
-    found = [line for line in lines if line.startswith(("E  ", "seed "))]
-    return "killed", (found or lines or [""])[0].strip()[:160]
+def place(killer: str) -> str:
+    """A killer as pytest names it."""
+    kind, _, rest = killer.partition(":")
+    return f"tests/raft/test_golden.py::test_script[{rest}]" if kind == "golden" else f"tests/{killer}"
+
+
+def tests_of(mutant: Mutant) -> list[str]:
+    """The scripts and stories among its killers."""
+    return [place(killer) for killer in mutant.killers if not killer.startswith("sim:")]
+
+
+def seeds_of(mutant: Mutant) -> list[str]:
+    """The simulations among its killers."""
+    return [killer.removeprefix("sim:") for killer in mutant.killers if killer.startswith("sim:")]
+
+
+def judge(shop: Workshop, mutant: Mutant, broken: dict[str, str]) -> Verdict:
+    """Plant one bug and run its killers until one notices: scripts and stories first, all in one run."""
+    began = time.monotonic()
+    for killer in mutant.killers:
+        if killer in broken:
+            return Verdict(mutant, "error", f"{killer} fails without the bug: {broken[killer]}")
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        source = Path(folder) / "src"
+        wrong = shop.plant(mutant, source)
+        if wrong is not None:
+            return Verdict(mutant, "error", wrong)
+        for by, strike in _strikes(shop, mutant, source):
+            seconds = time.monotonic() - began
+            if strike.code is None:
+                return Verdict(mutant, "killed", "no end in time", seconds, by)
+            if strike.code == 1:
+                return Verdict(mutant, "killed", told(strike.output), seconds, by)
+            if strike.code:
+                return Verdict(mutant, "error", f"exit {strike.code}: {strike.output.strip()[-300:]}", seconds)
+    return Verdict(mutant, "survived", ", ".join(mutant.killers) or "it has no killer", time.monotonic() - began)
+
+
+def _strikes(shop: Workshop, mutant: Mutant, source: Path) -> Iterator[tuple[str, Strike]]:
+    tests = tests_of(mutant)
+    if tests:
+        yield "scripts and stories", shop.test(source, tests, "-x")
+    for seeds in seeds_of(mutant):
+        yield "simulation", shop.simulate(source, seeds)
+
+
+def told(output: str) -> str:
+    """The line in which a killer says what it noticed."""
+    lines = output.splitlines()
+    found = [line for line in lines if line.startswith(("FAILED ", "ERROR ", "seed "))] or lines
+    return (found or [""])[0].removeprefix("FAILED ").strip()[:150]
+
+
+def baseline(shop: Workshop, chosen: Sequence[Mutant]) -> dict[str, str]:
+    """Run every killer once without any bug; those that fail, with what they say."""
+    source = shop.folder / "src"
+    killers = {killer for mutant in chosen for killer in mutant.killers}
+    tests = {place(killer): killer for killer in sorted(killers) if not killer.startswith("sim:")}
+    broken: dict[str, str] = {}
+    if tests:
+        strike = shop.test(source, tests, seconds=baseline_seconds_max)
+        for line in strike.output.splitlines():
+            name, _, why = line.removeprefix("FAILED ").removeprefix("ERROR ").partition(" - ")
+            if line.startswith(("FAILED ", "ERROR ")) and name in tests:
+                broken[tests[name]] = why
+        if strike.code not in {0, 1} or (strike.code == 1 and not broken):
+            print(strike.output[-2_000:])
+            raise SystemExit(f"the killers don't run (exit {strike.code})")
+    for killer in sorted(killers - set(tests.values())):
+        strike = shop.simulate(source, killer.removeprefix("sim:"), baseline_seconds_max)
+        if strike.code != 0:
+            broken[killer] = told(strike.output)
+    return broken
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Judge all mutants, or those whose names are given."""
+    """Judge all mutants, or those whose names hold one of the given texts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args(arguments)
     chosen = [one for one in MUTANTS if not options.names or any(name in one.name for name in options.names)]
     began = time.monotonic()
-    alive = 0
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for verdict in pool.map(judge, chosen):
-            alive += verdict.what != "killed"
+    count: Counter[str] = Counter()
+    by: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(options.jobs) as pool:
+        shop = Workshop(Path(folder))
+        broken = baseline(shop, chosen)
+        print(
+            f"every killer was run without a bug, {len(broken)} failed ({time.monotonic() - began:.0f} s)", flush=True
+        )
+        for verdict in pool.map(lambda mutant: judge(shop, mutant, broken), chosen):
+            count[verdict.what] += 1
+            by[verdict.by] += verdict.what == "killed"
             mutant = verdict.mutant
             print(
-                f"{verdict.what:8} {mutant.rule:5} {mutant.name} ({verdict.seconds:.0f} s) {verdict.text}", flush=True
+                f"{verdict.what:8} {mutant.rule:5} {mutant.name}: {mutant.reason} "
+                f"({verdict.seconds:.1f} s) · {verdict.text}",
+                flush=True,
             )
-    print(f"{len(chosen)} mutants, {len(chosen) - alive} killed, {time.monotonic() - began:.0f} s")
-    return 1 if alive else 0
+    kinds = ", ".join(f"{number} by {kind}" for kind, number in sorted(by.items()) if number)
+    took = time.monotonic() - began
+    print(
+        f"{len(chosen)} mutants: {count['killed']} killed ({kinds}), {count['survived']} survived, "
+        f"{count['error']} in error; {took:.0f} s"
+    )
+    return 0 if chosen and count["killed"] == len(chosen) else 1
 
 
 if __name__ == "__main__":
