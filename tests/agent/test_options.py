@@ -81,3 +81,8 @@ def test_every_option_says_what_it_is_for_and_how_the_environment_calls_it() -> 
         assert option.flag == f"--{option.name}"
         assert option.variable.startswith("TENURE_")
         assert not option.choices or option.default in option.choices
+
+
+def test_an_unknown_variable_of_the_agent_is_named() -> None:
+    with pytest.raises(Invalid, match="TENURE_AGENT_RESTRT"):
+        options.parse("orders", ["true"], {}, {"TENURE_AGENT_RESTRT": "always", "TENURE_API": "a member's"})

@@ -259,7 +259,7 @@ class Guardian:
             try:
                 kernel.unshare(kernel.CLONE_NEWPID)
             except OSError as error:
-                raise SystemExit(f"tenure: --tree namespace: {error.strerror}") from None
+                raise SystemExit(f"tenure: --tree namespace needs root ({error.strerror}); take --tree auto") from None
             self._stub = os.fork()
             if self._stub == 0:
                 try:

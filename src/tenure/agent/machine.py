@@ -186,6 +186,7 @@ class Machine:
     def _due(self) -> Kind:
         if self.state is State.CAMPAIGNING:
             self.code = exit_not_acquired if self.candidate else exit_tenure_failed
+            self._say("not_acquired" if self.candidate else "unreached", code=self.code)
         if self.state is State.STARTING and not self.told:
             return self._over("lost")
         return Kind.DUE
@@ -214,7 +215,9 @@ class Machine:
         self.armed = None
         if self.errno:
             code = exit_not_found if self.errno == ENOENT else exit_cannot_execute
-        self._say("gone", code=code, why=self.why or "by itself", ran_ms=_ms(now - self.started_at))
+            self._say("unexecutable", code=code, errno=self.errno)
+        else:
+            self._say("gone", code=code, why=self.why or "by itself", ran_ms=_ms(now - self.started_at))
         if now - self.started_at >= steady_us:
             self.restarts = self.quarantines = 0
         return self._judge(code)

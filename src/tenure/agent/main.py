@@ -12,6 +12,7 @@ from tenure.agent.voice import Json, Plain
 from tenure.agent.warden import Warden
 from tenure.base.instants import MS, Instant, WallMs
 from tenure.client import Keeper
+from tenure.client.endpoints import read_secret
 
 
 class BootClock:
@@ -30,7 +31,7 @@ def run(options: Options) -> int:
     """Run an application while its node leads; the exit code of DESIGN 8. To be called in the main thread."""
     signals = Signals()  # before the keeper's thread, so that a stop during the start is heard
     try:
-        secret = Path(options.secret_file).read_text(encoding="utf-8").strip() if options.secret_file else None
+        secret = read_secret(Path(options.secret_file)) if options.secret_file else None
         keeper = Keeper(
             options.endpoints, node=options.node, ttl_ms=options.ttl_us // MS, secret=secret, meta={"agent": "run"}
         )

@@ -17,6 +17,7 @@ OnExit = Literal["release", "keep"]
 Tree = Literal["auto", "namespace", "plain"]
 Kind = Literal["text", "flag", "number", "duration", "choice", "path"]
 SHARED: Final = frozenset({"endpoints", "node", "ttl", "secret-file"})
+OWN_PREFIX: Final = "TENURE_AGENT_"
 default_endpoint: Final = "http://127.0.0.1:8368"
 
 
@@ -40,7 +41,7 @@ class Option:
     @property
     def variable(self) -> str:
         """As it stands in the environment."""
-        prefix = "TENURE_" if self.name in SHARED else "TENURE_AGENT_"
+        prefix = "TENURE_" if self.name in SHARED else OWN_PREFIX
         return prefix + self.name.upper().replace("-", "_")
 
 
@@ -108,6 +109,10 @@ def parse(
     unknown = sorted(set(given) - set(values))
     if unknown:
         raise Invalid(unknown[0], "no such option")
+    known = {option.variable for option in TABLE}
+    for variable in sorted(environment or {}):
+        if variable.startswith(OWN_PREFIX) and variable not in known:
+            raise Invalid(variable, "no such variable: a typo must not silently mean the default")
     if not command:
         raise Invalid("command", "say what to run: tenure run ELECTION -- COMMAND ARG…")
     endpoints = tuple(part.strip() for part in values["endpoints"].split(",") if part.strip())

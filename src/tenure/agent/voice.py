@@ -1,8 +1,10 @@
 """What the agent says on stderr, for people or as JSON lines. Never on the renewal path."""
 
+import errno
 import json
 import os
 import select
+import signal
 import time
 from typing import Final, Protocol
 
@@ -15,6 +17,8 @@ _WORDS: Final = {
     "protected": "deadman stands: {by}",
     "connected": "connected to {endpoint}",
     "disconnected": "no connection: {reason}",
+    "session": "session {session}",
+    "session_lost": "the session is over: {reason}",
     "waiting": "waiting: {reason}",
     "refused": "refused: {reason}",
     "standing": "standing for election",
@@ -22,10 +26,13 @@ _WORDS: Final = {
     "started": "leading: process {pid} runs {after_grant_ms} ms after the grant",
     "frozen": "the application was stopped; no more renewals for it until it goes on",
     "demanded": "asked to hand over to {successor}",
+    "not_acquired": "another node holds the office, and --try doesn't wait",
+    "unreached": "no answer from the cluster, and --try doesn't wait: check --endpoints and that the members run",
     "lost": "lease lost: {cause}",
     "stopping": "stopping on signal {signal}",
     "demoting": "SIGTERM to the application ({why})",
     "killing": "SIGKILL to the application's tree",
+    "unexecutable": "can't execute the command: {errno} ({code})",
     "gone": "the application has ended with {code} after {ran_ms} ms ({why}); nothing of it runs",
     "unguarded": "somebody killed the guardian; the application went with it",
     "restarting": "restart {attempt} in place in {in_ms} ms",
@@ -54,7 +61,8 @@ class Plain:
         """As `Voice`."""
         clock = time.strftime("%H:%M:%S")
         words = _WORDS.get(said.what, said.what)
-        _write(f"{clock} {self._who}: {words.format_map(_Known(said.data))}\n")
+        figures = {name: _worded(name, value) for name, value in said.data if value is not None}
+        _write(f"{clock} {self._who}: {words.format_map(_Known(figures))}\n")
 
 
 class Json:
@@ -72,7 +80,21 @@ class _Known(dict[str, object]):
     """A figure that is missing reads as a dash."""
 
     def __missing__(self, key: str) -> object:
-        return "–"
+        return "whoever is next" if key == "successor" else "–"
+
+
+def _worded(name: str, value: object) -> object:
+    """Numbers that people don't know by heart, in words."""
+    if name == "errno" and isinstance(value, int):
+        missing = " (it, or the interpreter after its #!)" if value == errno.ENOENT else ""
+        return os.strerror(value) + missing
+    if name in {"code", "signal"} and isinstance(value, int):
+        number = value - 128 if name == "code" else value
+        if number in set(signal.Signals):
+            return f"{value} ({signal.Signals(number).name})"
+    if name.endswith("_ms") and isinstance(value, float):
+        return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    return value
 
 
 def _write(line: str) -> None:

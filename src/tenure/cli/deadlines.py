@@ -103,9 +103,7 @@ def _consensus_outages(given: Given) -> tuple[int, int]:
 def _unsafe(given: Given, sigterm: int, renew: int, valid: int, bearable: int, silence: int) -> tuple[str, ...]:
     found: list[str] = []
     if given.rho_permille > rho_permille_max:
-        found.append(
-            f"SDK and agent allow for a drift of 1 %, not of {given.rho_permille / 10:g} %: mend the clocks"
-        )
+        found.append(f"SDK and agent allow for a drift of 1 %, not of {given.rho_permille / 10:g} %: mend the clocks")
     if given.rho_permille < 1:
         found.append("ρ = 0 assumes perfect clocks: the kernel alone slews them by up to 0.05 %")
     if given.floor_us < 2 * given.heartbeat_us:

@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from tenure.base.errors import Invalid
+from tenure.cli import printing
 from tenure.cli.asking import Asking, asks
 from tenure.cli.exits import Exit
 
@@ -46,7 +47,7 @@ def put(
     string: bool,
 ) -> int:
     """Write VALUE (JSON; - reads it from stdin) under KEY. Exit code 3 if the term is stale."""
-    text = sys.stdin.read() if value == "-" else value
+    text = _stdin() if value == "-" else value
     with asking.client() as client:
         written = client.kv_put(
             key, text if string else _json(text), election=election, term=term, if_revision=if_revision
@@ -63,9 +64,21 @@ def list_keys(asking: Asking, *, prefix: str, limit: int) -> int:
     """List the keys that begin with PREFIX."""
     with asking.client() as client:
         found = client.kv_list(prefix, limit=limit)
-    lines = [*found.keys, *(["… and more: see --limit"] if found.more else [])]
-    asking.answer(found, "\n".join(lines) or f"no keys begin with {prefix!r}")
+    if asking.json or found.keys:
+        asking.answer(found, "\n".join(found.keys))
+    # Not on stdout: whoever reads keys there must not take a sentence for one.
+    if found.more:
+        printing.complain("tenure kv list: … and more: see --limit")
+    elif not found.keys:
+        printing.complain(f"tenure kv list: no keys begin with {prefix!r}" if prefix else "tenure kv list: no keys yet")
     return Exit.OK
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise Invalid("VALUE", f"what came on stdin isn't UTF-8 (byte {error.start})") from None
 
 
 def _json(text: str) -> object:

@@ -113,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; Python must not complain about it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _OK
+    except UnicodeEncodeError:
+        sys.stderr.write("tenure: an argument isn't UTF-8. Give it in UTF-8.\n")
+        return 125 if given[:1] == ["run"] else _USAGE
     except TenureError as error:
         from tenure.cli.asking import told  # late: `tenure --help` can't come here
 

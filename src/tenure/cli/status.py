@@ -55,8 +55,7 @@ def described(report: StatusReport) -> str:
         f"consensus leader {consensus.leader or 'none'}, term {consensus.term}, {progress}",
     ]
     if not report.quorum:
-        missing = f" Missing: {', '.join(report.missing)}." if report.missing else ""
-        head.append(styled(f"NO QUORUM: nothing can be decided.{missing}", "bad"))
+        head.append(styled(_no_quorum(report), "bad"))
     parts = ["\n".join(head)]
     members = [_member(name, member) for name, member in sorted(report.members.items())]
     if members:
@@ -68,6 +67,12 @@ def described(report: StatusReport) -> str:
     if nodes:
         parts.append(table(("NODE", "LEADS", "TTL", "HEALTH", "LAG", "LAST SEEN"), nodes))
     return "\n\n".join(parts)
+
+
+def _no_quorum(report: StatusReport) -> str:
+    if report.state == "founding":
+        return f"FOUNDING: waits for {', '.join(report.missing) or 'the others'}; all founding members take part once."
+    return f"NO QUORUM: nothing can be decided; {report.member} hears no leader. See that the others run and reach it."
 
 
 def _member(name: str, member: MemberView) -> list[Cell]:

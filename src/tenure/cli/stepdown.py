@@ -51,7 +51,8 @@ def command(
     what = "the consensus" if election is None else election
     if stepped.state == "done":
         term = "" if stepped.term is None else f", term {stepped.term}"
-        asking.answer(stepped, f"{what}: {stepped.to} leads now, after {stepped.from_}{term}")
+        moved = f"leads now, after {stepped.from_}" if stepped.to != stepped.from_ else "leads already"
+        asking.answer(stepped, f"{what}: {stepped.to} {moved}{term}")
         return Exit.OK
     asking.answer(stepped, f"{what}: {stepped.from_} was asked to hand over; nobody has taken over yet")
     if no_wait:

@@ -19,15 +19,15 @@ _WORDS = {
 
 
 @click.command("validate")
-@click.argument("token_or_election", metavar="TOKEN | ELECTION TERM")
-@click.argument("term", required=False, type=int, metavar="")
+@click.argument("token_or_election", metavar="{TOKEN | ELECTION")
+@click.argument("term", required=False, type=click.IntRange(min=0), metavar="TERM}")
 @asks
 def command(asking: Asking, *, token_or_election: str, term: int | None) -> int:
     """Check a fencing token (t1.ELECTION.TERM.OWNER), or an election and a term. Exit code 0 if valid, 3 if not."""
+    if term is None and "." not in token_or_election:
+        raise Invalid("TOKEN", f"{token_or_election!r} is none: give a token (t1.…), or an election and a term")
     with asking.client() as client:
         if term is None:
-            if "." not in token_or_election:
-                raise Invalid("TERM", f"{token_or_election!r} is no token: give a token, or an election and a term")
             found = client.validate(token_or_election)
         else:
             found = client.validate(election=election_name(token_or_election), term=term)

@@ -3,14 +3,22 @@
 import os
 import shlex
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import click
 
 from tenure.cli import printing
 from tenure.cli.asking import Asking, asks
 from tenure.cli.exits import Exit
+from tenure.client.http import Client
 from tenure.client.observer import Observer, Sighting
+
+told_after_seconds: Final = 3.0
+_look_seconds: Final = 0.2
 
 
 @click.command("watch")
@@ -26,7 +34,8 @@ def command(asking: Asking, *, election: str, command_line: str | None, count: i
     """
     words = None if command_line is None else _split(command_line)
     told = 0
-    with Observer(election, asking.client()) as observer:
+    client = Client(asking.endpoints, secret=asking.secret, timeout=min(asking.timeout, told_after_seconds))
+    with Observer(election, client) as observer, _complaining(observer, json=asking.json):
         for sighting in observer:
             printing.say(printing.json_line(sighting) if asking.json else described(sighting))
             if words is not None:
@@ -35,6 +44,27 @@ def command(asking: Asking, *, election: str, command_line: str | None, count: i
             if told == count:
                 break
     return Exit.OK
+
+
+@contextmanager
+def _complaining(observer: Observer, *, json: bool) -> Iterator[None]:
+    """Say on stderr while the cluster doesn't answer: a watch that says nothing looks like peace."""
+    over = threading.Event()
+
+    def look() -> None:
+        said: str | None = None
+        while not over.wait(_look_seconds):
+            trouble = observer.trouble
+            if trouble != said:
+                said = trouble
+                text = "the cluster answers again" if trouble is None else f"no answer, still trying: {trouble}"
+                printing.complain(printing.json_line({"trouble": trouble}) if json else f"tenure watch: {text}")
+
+    threading.Thread(target=look, name="tenure-watch-trouble", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def described(sighting: Sighting) -> str:

@@ -25,7 +25,7 @@ _BEGAN: Final[dict[Cause, str]] = {
 _ENDED: Final[dict[Cause, str]] = {
     "first": "it ended",
     "released": "it gave the office back",
-    "closed": "its session was closed",
+    "closed": "its session was closed (its process or its command ended)",
     "expired": "its session ran out: it was not heard from for its TTL (crashed, hung, or cut off)",
     "stepdown": "it was asked to hand over",
     "switchover": "it was asked to hand over to a named successor",

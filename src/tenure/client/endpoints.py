@@ -68,8 +68,10 @@ def read_secret(path: Path) -> str:
     """The first line of a secret file; `Invalid` if it can't be read or is empty."""
     try:
         secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid("secret_file", f"can't read {path}: {error}") from None
+    except OSError as error:
+        raise Invalid("secret_file", f"can't read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise Invalid("secret_file", f"{path} isn't text") from None
     if not secret:
         raise Invalid("secret_file", f"{path} is empty")
     return secret

@@ -11,7 +11,9 @@ class ClientError(TenureError):
 
     next_step = "See the cluster's state with `tenure status`."
 
-    def __init__(self, reason: str, refused: Refused | None = None) -> None:
+    def __init__(self, reason: str, refused: Refused | None = None, *, next_step: str | None = None) -> None:
+        if next_step is not None:
+            self.next_step = next_step
         super().__init__(f"{reason.rstrip('.')}. {self.next_step}")
         self.reason = reason
         self.refused = refused
@@ -147,7 +149,22 @@ _of_code: Final[dict[Code, type[ClientError]]] = {
 }
 
 
+_next_steps: Final[dict[Code, str]] = {
+    "founding": "Start all of them: every founding member takes part once, later a majority is enough.",
+    "unknown_key": "See the keys that exist: `tenure kv list`.",
+    "unknown_member": "See the members' names: `tenure status`.",
+    "unknown_session": "It ran out or was closed: open a new one.",
+    "reserved_key": "Choose another key; what stands there is written by the cluster itself.",
+}
+"""Where the class's own would point to the wrong place."""
+_fenced_key: Final = "Write it as that election's leader: --election and --term, or `election=` and `term=` in Python."
+
+
 def of_refused(refused: Refused) -> ClientError:
     """The error for a refusal."""
-    where = f"{refused.field}: " if refused.field else ""
-    return _of_code[refused.code](f"{where}{refused.reason or refused.code}", refused)
+    reason = refused.reason or refused.code
+    where = f"{refused.field}: " if refused.field and not reason.startswith(f"{refused.field}:") else ""
+    step = _next_steps.get(refused.code)
+    if refused.code == "stale_term" and refused.field == "election":
+        step = _fenced_key
+    return _of_code[refused.code](f"{where}{reason}", refused, next_step=step)

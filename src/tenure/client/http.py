@@ -385,8 +385,20 @@ def _given_up(last: ClientError) -> ClientError:
 
 
 def _words(error: Exception) -> str:
-    text = str(error)
-    return text.rpartition(": ")[2] or text or type(error).__name__
+    """What went wrong without urllib3's names of pools and connections."""
+    match error:
+        case urllib3.exceptions.NewConnectionError():
+            text = str(error).rpartition(": ")[2]
+        case urllib3.exceptions.SSLError():
+            text = "it doesn't speak TLS as we do; http:// instead of https://?"
+        case urllib3.exceptions.ProtocolError():
+            broken = isinstance(error.args[-1], ConnectionError)
+            text = "the connection was lost" if broken else "what answers there speaks no HTTP"
+        case urllib3.exceptions.TimeoutError():
+            text = "no answer in time"
+        case _:
+            text = str(error)
+    return text or type(error).__name__
 
 
 def _refused(answer: _Answer) -> Refused | None:

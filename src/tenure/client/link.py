@@ -13,6 +13,7 @@ import ssl
 from contextlib import suppress
 from typing import Any, Final, Literal
 
+import msgspec
 from websockets.client import ClientProtocol
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
@@ -22,6 +23,7 @@ from websockets.uri import parse_uri
 
 from tenure.client.endpoints import Address
 from tenure.client.messages import subprotocol
+from tenure.wire.bodies import Problem
 
 SocketAddress = tuple[socket.AddressFamily, Any]
 message_bytes_max: Final = 4 << 20
@@ -209,5 +211,8 @@ class Link:
 
 
 def _text(response: Response) -> str:
-    body = bytes(response.body or b"")[:300]
-    return body.decode("utf-8", "replace").strip() or response.reason_phrase
+    """A problem's own words, else the beginning of whatever stands there."""
+    body = bytes(response.body or b"")
+    with suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(body, type=Problem).detail
+    return body[:300].decode("utf-8", "replace").strip() or response.reason_phrase

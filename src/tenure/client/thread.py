@@ -24,7 +24,7 @@ from tenure.base.instants import MS, SECOND, Instant, Micros
 from tenure.client import endpoints as where
 from tenure.client import events as told
 from tenure.client.clocks import BootClock, fresh_rng
-from tenure.client.dialer import Dialer
+from tenure.client.dialer import Dialer, attempt_us_max
 from tenure.client.inbox import Inbox
 from tenure.client.keeper import KeeperCore, Output, Settings
 from tenure.client.link import Link, LinkBroken
@@ -34,6 +34,8 @@ from tenure.client.signals import Signal
 ttl_ms_default: Final = 3_000
 exit_close_seconds: Final = 0.5
 _select_seconds_max: Final = 3_600.0
+told_again_us: Final = Micros(30 * SECOND)
+"""How often the same failure to connect is told."""
 
 
 class Reader(Protocol):
@@ -96,6 +98,8 @@ class Keeper:
         self._resolving: set[str] = set()
         self._current: Link | None = None
         self._moving = False
+        self._failures: dict[str, tuple[str, Instant]] = {}
+        """By endpoint: why it couldn't be reached, and when that was told."""
         _living.add(self)
 
     # --- for the owner -----------------------------------------------------------------------------------------------
@@ -287,7 +291,7 @@ class Keeper:
 
     def _dial(self, now: Instant) -> None:
         for endpoint in self._dialer.overdue(now):
-            self._failed(endpoint, now)
+            self._failed(endpoint, f"{endpoint}: no answer within {attempt_us_max // SECOND} s", now)
         avoid = None if self._current is None else self._current.endpoint
         self._resolving.update(self._dialer.dial(now, avoid))
         for endpoint in sorted(self._resolving):
@@ -300,13 +304,13 @@ class Keeper:
             return
         self._resolving.discard(endpoint)
         if isinstance(found, str):
-            self._failed(endpoint, now)
+            self._failed(endpoint, f"{endpoint}: {found}", now)
             return
         tls = ssl.create_default_context() if address.secure else None
         try:
             link = Link(address, found, self._secret, tls)
-        except LinkBroken:
-            self._failed(endpoint, now)
+        except LinkBroken as broken:
+            self._failed(endpoint, broken.reason, now)
             return
         if endpoint in self._attempts:
             self._drop(self._attempts[endpoint], "dialled anew")
@@ -324,11 +328,22 @@ class Keeper:
             del self._attempts[link.endpoint]
         link.close(reason)
 
-    def _failed(self, endpoint: str, now: Instant) -> None:
+    def _failed(self, endpoint: str, reason: str, now: Instant) -> None:
         self._resolving.discard(endpoint)
         if endpoint in self._attempts:
             self._drop(self._attempts[endpoint], "given up")
         self._dialer.failed(endpoint, now)
+        self._tell_failure(endpoint, reason, now)
+
+    def _tell_failure(self, endpoint: str, reason: str, now: Instant) -> None:
+        """While no stream is open, say why: once per endpoint and reason, and again after a while."""
+        if self._current is not None:
+            return  # it was only to be a better one
+        known, told_at = self._failures.get(endpoint, ("", now))
+        if known == reason and now < told_at + told_again_us:
+            return
+        self._failures[endpoint] = (reason, now)
+        self._publish((told.Disconnected(None, reason),))
 
     def _broke(self, link: Link, reason: str, now: Instant) -> None:
         self._drop(link, "bye")
@@ -337,6 +352,8 @@ class Keeper:
             self._current = None
             with self._lock:
                 self._core.disconnected(reason)
+        else:
+            self._tell_failure(link.endpoint, reason, now)
 
     def _ready(self, link: Link) -> None:
         if not self._holds(link):
@@ -346,6 +363,7 @@ class Keeper:
             messages = link.ready()
         except LinkBroken as broken:
             if broken.denied:
+                self._failures[link.endpoint] = (broken.reason, self._clock.now())  # told once, as what it is
                 self._publish((told.Rejected("denied", broken.reason),))
             self._broke(link, broken.reason, self._clock.now())
             return
@@ -373,6 +391,7 @@ class Keeper:
         del self._attempts[link.endpoint]
         old, self._current = self._current, link
         self._moving = False
+        self._failures.clear()
         if old is not None:
             self._drop(old, "moved")
             if old.endpoint != link.endpoint:
