@@ -10,6 +10,7 @@ import pytest
 
 from tenure.api.info import ServerInfo
 from tenure.api.routes import OPERATIONS
+from tenure.api.telemetry import Telemetry
 from tenure.base.ids import ElectionName
 from tenure.leadership.engine import (
     History,
@@ -275,6 +276,32 @@ def test_metrics_show_what_was_counted(engine: Scripted, server: Server) -> None
         "tenure_test_figure 42.0",
     ):
         assert line in lines, answered.body.decode()
+
+
+def test_a_name_stands_in_the_metrics_once_whoever_else_counts_it(server: Server) -> None:
+    server.app.door.telemetry.gauge("tenure_consensus_term", "The driver's own.", lambda: 3.0)
+    lines = server.ask("GET", "/metrics").body.decode().splitlines()
+    types = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
+    assert len(types) == len(set(types))
+    assert "tenure_consensus_term 4.0" in lines
+
+
+def test_the_phases_of_a_handover_are_measured_by_the_commands_clocks() -> None:
+    telemetry = Telemetry()
+    for number, (kind, at_ms) in enumerate(
+        [
+            ("granted", 0),
+            ("stepdown", 1_000),
+            ("stepdown", 1_100),
+            ("ended", 1_250),
+            ("granted", 1_253),
+            ("ended", 5_000),
+        ]
+    ):
+        telemetry.saw(transition(number, kind, election=ORDERS, at_ms=at_ms))
+    assert telemetry.failover_phases["stepdown"].sum_s == pytest.approx(0.250)
+    assert telemetry.failover_phases["vacant"].sum_s == pytest.approx(0.003)
+    assert telemetry.phase_began == {ORDERS: ("vacant", 5_000)}
 
 
 def test_the_description_holds_every_route_and_valid_examples(server: Server) -> None:

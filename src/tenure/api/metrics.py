@@ -80,9 +80,9 @@ class _Once:
 
 def render(telemetry: Telemetry, report: StatusReport | None) -> tuple[bytes, str]:
     """The text and its content type."""
-    metrics = list(_of_telemetry(telemetry))
-    if report is not None:
-        metrics += _of_report(report)
+    found = {metric.name: metric for metric in _of_telemetry(telemetry)}
+    if report is not None:  # its figures replace gauges of the same names: a family may stand there only once
+        found |= {metric.name: metric for metric in _of_report(report)}
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once(metrics))
+    registry.register(_Once(list(found.values())))
     return generate_latest(registry), CONTENT_TYPE_LATEST

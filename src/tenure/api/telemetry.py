@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from tenure.base.ids import ElectionName
 from tenure.leadership.engine import Cause, Transition
 
 _DISK: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _LATENESS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _FAILOVER: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
+ElectionPhase = Literal["stepdown", "vacant"]
+"""From the begin of a stepdown to the end of the holding, and from there to the next grant; by the commands (P10)."""
 RejectionSurface = Literal["validate", "kv"]
 """Where a stale fencing token was refused."""
 
@@ -51,7 +54,11 @@ class Telemetry:
 
     disk_sync: Histogram = field(default_factory=lambda: Histogram(_DISK))
     loop_lateness: Histogram = field(default_factory=lambda: Histogram(_LATENESS))
-    failover_phases: dict[str, Histogram] = field(default_factory=dict)
+    failover_phases: dict[str, Histogram] = field(
+        default_factory=lambda: {"stepdown": Histogram(_FAILOVER), "vacant": Histogram(_FAILOVER)}
+    )
+    phase_began: dict[ElectionName, tuple[ElectionPhase, int]] = field(default_factory=dict)
+    """Elections that are between two holdings, with the time in unix ms."""
     leader_changes: dict[Cause, int] = field(default_factory=dict)
     consensus_changes: int = 0
     fence_rejections: dict[RejectionSurface, int] = field(default_factory=dict)
@@ -92,3 +99,15 @@ class Telemetry:
         """The hub tells every transition once."""
         if transition.kind == "granted" and transition.cause is not None:
             self.leader_changes[transition.cause] = self.leader_changes.get(transition.cause, 0) + 1
+        if transition.election is None or transition.kind not in {"stepdown", "ended", "granted"}:
+            return
+        began = self.phase_began.get(transition.election)
+        if began is not None and transition.kind != "stepdown":  # a stepdown is sharpened without a new begin
+            self.failover_phase(began[0], max(0, transition.at_ms - began[1]) * 1_000)
+        match transition.kind:
+            case "stepdown":
+                self.phase_began.setdefault(transition.election, ("stepdown", transition.at_ms))
+            case "ended":
+                self.phase_began[transition.election] = ("vacant", transition.at_ms)
+            case _:
+                self.phase_began.pop(transition.election, None)
