@@ -1,6 +1,6 @@
 """Three replicas, wired by hand: what happens to requests around elections, snapshots and lost members."""
 
-from tenure.base.ids import ElectionName, NodeId, SessionId
+from tenure.base.ids import ConsensusTerm, ElectionName, NodeId, SessionId
 from tenure.engines.native.inputs import ReplicaSettings
 from tenure.leadership.engine import (
     Campaign,
@@ -25,6 +25,7 @@ from tenure.leadership.engine import (
     Stepdown,
     Stepped,
 )
+from tenure.raft.ready import Accepted
 from tests.engines.native.cluster import Cluster, Site
 
 ORDERS = ElectionName("orders")
@@ -125,6 +126,30 @@ def test_without_a_majority_a_put_ends_with_no_quorum_and_later_ones_work_again(
         cluster.restart(other)
     cluster.run(1_000)
     assert isinstance(cluster.answer(leader, KvPut("a", b"2")), KvWritten)
+
+
+def test_a_put_whose_entry_was_truncated_is_asked_again_only_if_that_is_harmless() -> None:
+    """Another log may still hold the entry, and win: without an origin a repetition could take effect twice."""
+    cluster = elected()
+    leader = cluster.leader
+    opened = cluster.answer(leader, OpenClient("00000000000000c1"))
+    assert isinstance(opened, ClientOpened)
+    for other in cluster.followers():
+        cluster.kill(other)
+    plain = cluster.ask(leader, KvPut("a", b"1"))
+    cluster.ask(leader, KvPut("b", b"1"), Sequenced(opened.client, 1, 1))
+    cluster.ask(leader, KvPut("c", b"1"))
+    cluster.run(5)
+    replica = leader.alive
+    places = sorted(replica._desk._by_index.items())[-3:]
+    for (index, _), (_, late) in zip(places[:2], [places[2]] * 2, strict=True):
+        replica._desk.accepted(Accepted(late.token, index, ConsensusTerm(late.term + 2)))
+    answered = dict(replica.turn.out.answers)
+    assert set(answered) == {plain}
+    refused = answered[plain]
+    assert isinstance(refused, Refused)
+    assert refused.code == "outcome_unknown"
+    assert replica._desk.book.get(places[0][1].token) is None
 
 
 def test_without_a_majority_status_says_so_with_what_is_known() -> None:

@@ -244,10 +244,13 @@ class Desk:
         pending.index = accepted.index
         older = self._by_index.get(accepted.index)
         self._by_index[accepted.index] = accepted
-        if older is not None:  # its entry was truncated, so it can't commit any more
-            lost = self.book.get(older.token)
-            if lost is not None:
-                self._again(lost)
+        if older is None or (lost := self.book.get(older.token)) is None:
+            return True
+        # Our log lost its entry, but another's may hold it still, and win: only what takes effect once is asked again.
+        if lost.origin is not None:
+            self._again(lost)
+        else:
+            self.answer(older.token, lost, Refused("outcome_unknown", "the leader changed before it was committed"))
         return True
 
     def refused(self, refused: core_ready.Refused) -> None:

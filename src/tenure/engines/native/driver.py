@@ -227,9 +227,10 @@ class NativeEngine:
             return
         assert batch.number == number, f"batch {batch.number} in flight, {number} persisted"
         self._in_flight = None
-        for envelope in batch.send_after_persist:
-            self._outbound.send(envelope.to, envelope)
-        self._outbound.flush()
+        if self._replica is not None and not self._replica.stopped:  # who must not take part promises nothing (P1.3)
+            for envelope in batch.send_after_persist:
+                self._outbound.send(envelope.to, envelope)
+            self._outbound.flush()
         self._inputs.append(Persisted(number, sync_us))
         self._observer.disk_synced(sync_us)
         if self._idle is not None and not self._idle.done():
