@@ -18,6 +18,7 @@ from bench.sides import KeepLane, Lane
 from bench.websocket import KeepStream
 
 KEYS: Final = 1_000
+FILLERS: Final = 16
 BODY: Final = b'{"value":"%b"}' % (b"v" * 64)
 TENURE: Final = str(Path(sys.executable).parent / "tenure")
 settle_s_max: Final = 30
@@ -132,6 +133,7 @@ class TenureSide:
         self._ports = ports[:3]
         cluster = ",".join(f"m{i + 1}=127.0.0.1:{port}" for i, port in enumerate(ports[3:]))
         folder = Path(self._folder.name)
+        self._is_filled = False
         self._children = []
         for i, (api, peer) in enumerate(zip(self.apis, ports[3:], strict=True)):
             command = [TENURE, "serve", "--name", f"m{i + 1}", "--data-dir", str(folder / f"m{i + 1}")]
@@ -222,7 +224,20 @@ class TenureSide:
         return await self._lane(member)
 
     async def get_lane(self, member: int) -> Lane:
+        if not self._is_filled:  # a key that nobody wrote is 404, which counts as a failure
+            self._is_filled = True
+            await asyncio.gather(*(self._fill(member, first) for first in range(FILLERS)))
         return await self._lane(member)
+
+    async def _fill(self, member: int, first: int) -> None:
+        """Write every FILLERS-th key."""
+        lane = await self._lane(member)
+        for number in range(first, KEYS, FILLERS):
+            written: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+            lane.ask(self.put(number), written.set_result)
+            if await written is None:
+                raise ConnectionError(f"key {number} was not written")
+        lane.close()
 
     async def open_loop_lane(self, member: int) -> Lane:
         pool = Http1Pool("127.0.0.1", self._ports[member])
