@@ -359,3 +359,25 @@ def test_a_loss_is_told_again_each_step_while_it_lasts() -> None:
         member.step(drained=True)
         told = sum(isinstance(message, LeaderLost) for _, message in member.sent)
     assert told >= 4
+
+
+def test_what_is_heard_of_others_disks_goes_with_the_next_write() -> None:
+    """P1.3: so that a restarted member still knows it, and can tell a disk that went back."""
+    member = Member(1)
+    member.hear(M1, heartbeat(1, batches={M3: BatchNumber(9)}))
+    assert member.batch is not None
+    assert member.batch.known_batches == {M3: 9}
+    assert member.raft.known_batch(M3) == 9
+
+
+def test_the_leader_spreads_what_it_knows_of_each_disk() -> None:
+    """P1.3: with its heartbeats, its own number among it."""
+    member = Member(1)
+    member.lead()
+    member.hear(M1, AppendReply(member.raft.term, member.raft.last_index, BatchNumber(7)))
+    member.now = Instant(member.now + 30 * MS)
+    member.sent.clear()
+    member.step(drained=True)
+    beats = [message for _, message in member.sent if isinstance(message, Heartbeat)]
+    assert beats
+    assert all(message.batches[M1] == 7 and message.batches[M2] >= 1 for message in beats)
