@@ -115,3 +115,26 @@ def test_every_option_has_a_flag_a_variable_and_help() -> None:
         assert option.flag == "--" + option.name.replace("_", "-")
         assert option.variable == "TENURE_" + option.name.upper()
         assert len(option.help) > 10
+
+
+def test_a_secret_that_others_can_read_and_an_address_that_is_none_are_doubted(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a-secret-of-some-length")
+    for mode, doubted in ((0o600, False), (0o640, False), (0o644, True), (0o660, True)):
+        secret.chmod(mode)
+        doubts = loaded({"cluster_secret_file": str(secret)}).doubts()
+        assert any("chmod 600" in doubt for doubt in doubts) == doubted, oct(mode)
+    doubts = loaded({"api": "0.0.0.0:8368", "insecure": True}).doubts()
+    assert len(doubts) == 1
+    assert "--advertise-api" in doubts[0]
+    assert loaded().doubts() == ()
+
+
+def test_others_reach_a_member_where_the_cluster_lists_it() -> None:
+    flags: dict[str, object] = {
+        "peer": "0.0.0.0:9001",
+        "insecure": True,
+        "cluster": "m1=10.0.0.1:9001,m2=10.0.0.2:9001",
+    }
+    assert loaded(flags).advertise_peer == Address("10.0.0.1", 9001)
+    assert loaded({**flags, "advertise_peer": "10.0.0.9:9001"}).advertise_peer == Address("10.0.0.9", 9001)

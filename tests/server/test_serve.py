@@ -122,13 +122,25 @@ def test_a_wrong_option_ends_with_two_and_names_it(tmp_path: Path) -> None:
 
 
 def test_an_address_in_use_ends_with_one_before_the_directory_is_touched(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with process(tmp_path, api=f"127.0.0.1:{taken.getsockname()[1]}") as member:
-            assert member.ended() == 1
-            assert "can't listen" in member.said()
-            assert not (tmp_path / "data").exists()
+    for key in ("api", "peer"):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            with process(tmp_path, **{key: address}) as member:
+                assert member.ended() == 1
+                assert f"{key} ({address}): can't listen" in member.said()
+                assert "Next step" in member.said()
+                assert "Traceback" not in member.said()
+                assert not (tmp_path / "data").exists()
+
+
+def test_a_data_directory_that_is_none_is_no_failing_disk(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    with process(tmp_path) as member:
+        assert member.ended() == 65
+        assert "--data-dir" in member.said()
+        assert "disk" not in member.said()
 
 
 def test_a_directory_in_use_ends_with_one_and_names_the_process(tmp_path: Path) -> None:

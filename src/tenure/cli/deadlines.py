@@ -71,7 +71,7 @@ def plan(given: Given) -> Plan:
     ladder = (
         Rung("renew", renew, "the next renewal is sent (ttl/5)"),
         Rung("sigterm", sigterm, "`tenure run` sends SIGTERM, if no renewal was confirmed since"),
-        Rung("sigkill", sigkill, "the kernel timer sends SIGKILL"),
+        Rung("sigkill", sigkill, "SIGKILL to its whole tree; 5 ms later the kernel's own timer"),
         Rung("valid_until", valid, "the holder's validity ends: ttl·(1−ρ)/(1+ρ) − guard"),
         Rung("taken_away", taken, "the earliest moment at which the cluster gives the office to another"),
     )

@@ -1,6 +1,7 @@
 """The one place that builds concrete things: clock, chance, store, disk thread, transport, engine, API (DESIGN 3)."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -55,7 +56,7 @@ class Assembled:
         self.clock = RealClock()
         self.rng = SplitMix64(int.from_bytes(os.urandom(8), "big"))
         self.telemetry = api.Telemetry()
-        self.observing = Observing(log, self.telemetry)
+        self.observing = Observing(log, self.telemetry, self.clock)
         self.secret = config.secret()
         self._opened = opened
         self._loop = loop
@@ -82,9 +83,9 @@ class Assembled:
     async def start(self, with_api: bool = True) -> None:
         """Listen on both ports, then take part. Tests of the engine alone do without the API."""
         config = self.config
+        await self.transport.start(config.peer.host, config.peer.port)
         if with_api:
             self._serving = self._loop.create_task(self.server._serve([self._listener]), name="api")  # noqa: SLF001
-        await self.transport.start(config.peer.host, config.peer.port)
         self.member.start(self.transport)
 
     async def stop(self, hand_over_s: float) -> None:
@@ -134,7 +135,9 @@ class Assembled:
         if identity.record is not None and identity.founding == "sealed":
             seats = {(seat.name, seat.peer) for seat in identity.record.configuration.seats}
             if seats != set(config.cluster):
-                self.log.tell("warning", "cluster_differs", text="the cluster is founded; --cluster is only compared")
+                founded = ",".join(f"{name}={peer}" for name, peer in sorted(seats))
+                text = f"the cluster was founded as {founded} and stays so; --cluster is only compared: mend it"
+                self.log.tell("warning", "cluster_differs", text=text)
         floor = config.term_floor or None
 
         def stamp(wall: WallMs) -> int | str:
@@ -217,8 +220,8 @@ def _quietly(call: Callable[..., object], *arguments: object) -> None:
         call(*arguments)
 
 
-def bind(address: Address) -> socket.socket:
-    """The API's listening socket, made first: an address in use is said before anything else is touched."""
+def bind(address: Address, key: str = "api") -> socket.socket:
+    """A listening socket, made first: an address in use is said before anything else is touched."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -228,8 +231,16 @@ def bind(address: Address) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise ConfigError("api", str(address), f"can't listen: {error.strerror or error}") from None
+        step = _next_steps.get(error.errno or 0, f"give another --{key}")
+        raise ConfigError(key, str(address), f"can't listen: {error.strerror or error}. Next step: {step}") from None
     return listener
+
+
+_next_steps: Final = {
+    errno.EADDRINUSE: "stop what listens there, or give each member addresses of its own (--api, --peer)",
+    errno.EADDRNOTAVAIL: "listen on an address of this machine, and say with --advertise-… how others reach it",
+    errno.EACCES: "take a port above 1023, or give this process CAP_NET_BIND_SERVICE",
+}
 
 
 def open_store(config: Config) -> Opened:

@@ -4,6 +4,7 @@ Flags beat the environment, the environment beats the file. An unknown key is an
 silently mean the default. The command line builds its flags from `options`, so there is no second list.
 """
 
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ api_port: Final = 8368
 peer_port: Final = 8369
 default_files: Final = (Path("tenure.toml"), Path("/etc/tenure/tenure.toml"))
 secret_bytes_min: Final = 16
+secret_mode_forbidden: Final = 0o027
+"""Of a group's rights only reading (0640 and systemd's credentials), of all others' none."""
 
 
 class ConfigError(TenureError):
@@ -110,6 +113,14 @@ class Address:
         except ValueError:
             return False
 
+    @property
+    def wildcard(self) -> bool:
+        """Every address of this machine: good to listen on, but nobody can be sent there."""
+        try:
+            return ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -141,6 +152,18 @@ class Config:
         if self.cluster_secret_file is None:
             return None
         return read_secret(self.cluster_secret_file)
+
+    def doubts(self) -> tuple[str, ...]:
+        """What can be started with, but is hardly meant so."""
+        found: list[str] = []
+        if self.cluster_secret_file is not None:
+            mode = stat.S_IMODE(self.cluster_secret_file.stat().st_mode)
+            if mode & secret_mode_forbidden:
+                found.append(f"{self.cluster_secret_file} has mode {mode:04o}, others can get the secret: chmod 600 it")
+        for key, address in (("api", self.advertise_api), ("peer", self.advertise_peer)):
+            if address.wildcard:
+                found.append(f"{address} tells others no address to come to: give --advertise-{key} HOST:PORT")
+        return tuple(found)
 
 
 Fail = Callable[[str], ConfigError]
@@ -205,14 +228,18 @@ def _check(merged: Mapping[str, Sourced], file: Path | None) -> Config:
     def fail(key: str, reason: str) -> ConfigError:
         return ConfigError(key, merged.get(key, (None, "default"))[1], reason)
 
+    def fail_of(key: str) -> Fail:
+        return lambda reason: fail(key, reason)
+
     del values["config"]
     try:
         node_id(values["name"], "name")
     except Invalid as error:
         raise fail("name", error.reason) from None
     api, peer = values["api"], values["peer"]
+    listed = dict(values["cluster"] or ()).get(values["name"])
     values["advertise_api"] = values["advertise_api"] or api
-    values["advertise_peer"] = values["advertise_peer"] or peer
+    values["advertise_peer"] = values["advertise_peer"] or (_address(listed, fail_of("cluster")) if listed else peer)
     cluster = values["cluster"] or ((values["name"], str(values["advertise_peer"])),)
     values["cluster"] = cluster
     if values["name"] not in dict(cluster):

@@ -3,7 +3,8 @@
 from typing import Final
 
 from tenure.api import Telemetry
-from tenure.base.instants import MS
+from tenure.base.clock import Clock
+from tenure.base.instants import MS, SECOND, Instant
 from tenure.raft.founding import Record
 from tenure.raft.ready import Fatal, Trace
 from tenure.server.logs import Log
@@ -12,6 +13,8 @@ _DEBUG: Final = frozenset({"pre_vote_asked", "pre_vote_answered", "round_failed"
 """Repeated every few milliseconds by a member that is alone."""
 
 
+told_again_us: Final = 60 * SECOND
+NEVER_TOLD: Final = Instant(-told_again_us)
 noticed_us: Final = 20 * MS
 """A disk or a loop that takes longer is told at debug level …"""
 slow_us: Final = 100 * MS
@@ -21,8 +24,11 @@ slow_us: Final = 100 * MS
 class Observing:
     """`native.driver.Observer` and `native.member.Tells`."""
 
-    def __init__(self, log: Log, telemetry: Telemetry) -> None:
+    def __init__(self, log: Log, telemetry: Telemetry, clock: Clock) -> None:
         self._log = log
+        self._clock = clock
+        self._names: dict[object, str] = {}
+        self._told: dict[str, Instant] = {}
         self._telemetry = telemetry
         self._stopped: str | None = None
 
@@ -35,9 +41,22 @@ class Observing:
 
     def trace(self, trace: Trace) -> None:
         """One line per decision of the consensus core."""
-        self._log.write("debug" if trace.what in _DEBUG else "info", trace.what, dict(trace.detail))
+        detail = {key: self._named(value) for key, value in dict(trace.detail).items()}
+        self._log.write("debug" if trace.what in _DEBUG else "info", trace.what, detail)
         if trace.what in {"following", "leader_elected"}:
             self._telemetry.consensus_changed()
+
+    def _named(self, value: object) -> object:
+        """Operators know members by their names."""
+        return self._names.get(value, value) if isinstance(value, str) else value
+
+    def _is_news(self, text: str) -> bool:
+        """Several members refuse us, again and again: each text is told once in a while."""
+        now = self._clock.now()
+        if now < self._told.get(text, NEVER_TOLD) + told_again_us:
+            return False
+        self._told[text] = now
+        return True
 
     def disk_synced(self, micros: int) -> None:
         """For the histogram; a slow write is the usual reason for a slow answer, so it is worth a line."""
@@ -60,14 +79,16 @@ class Observing:
 
     def founding(self, missing: tuple[str, ...], refused: str | None) -> None:
         """Who is waited for."""
-        if refused is not None:
+        names = ",".join(missing)
+        if refused is not None and self._is_news(refused):
             self._log.tell("error", "founding_refused", text=refused)
-        elif missing:
-            self._log.tell("info", "founding_waits", missing=",".join(missing))
+        elif refused is None and missing and self._is_news(names):
+            self._log.tell("info", "founding_waits", missing=names)
 
     def sealed(self, record: Record) -> None:
         """Part of a cluster."""
-        names = ",".join(seat.name for seat in record.configuration.seats)
+        self._names = {seat.id: seat.name for seat in record.configuration.seats}
+        names = ",".join(self._names.values())
         self._log.tell("info", "member_of", lineage=record.lineage, members=names)
 
     def rejected(self, text: str) -> None:

@@ -45,6 +45,7 @@ def main(argv_options: Mapping[str, object]) -> int:
 
     try:
         listener = assembly.bind(config.api)
+        assembly.bind(config.peer, "peer").close()  # the transport opens it again
         opened = assembly.open_store(config)
     except (ConfigError, StorageError) as error:
         log.tell("error", "start_failed", text=str(error))
@@ -55,6 +56,8 @@ def main(argv_options: Mapping[str, object]) -> int:
                 return assembly.exit_disk_failed
             case _:
                 return exit_data
+    for doubt in config.doubts():
+        log.tell("warning", "configuration", text=doubt)
     for note in opened.notes:
         log.tell("warning", "store", text=note)
     log.tell("info", "store_opened", member=opened.identity.member, created=opened.created, clean=opened.clean)

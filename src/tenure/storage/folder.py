@@ -68,7 +68,11 @@ class Folder:
     def lock(self) -> None:
         """Make the directory if need be and take it; `Locked` names the process that has it."""
         with naming(self.path):
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+                step = "give a --data-dir that is a directory, or can be made as one"
+                raise StorageError(self.path, error.strerror or str(error), step) from None
             held = open(self.lock_file, "a+", encoding="ascii")  # noqa: SIM115 - held until unlock
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
