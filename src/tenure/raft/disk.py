@@ -73,7 +73,7 @@ def check_rollback(core: Core, told: BatchNumber) -> None:
         core.fatal = Fatal(
             "rolled_back",
             f"a peer knows batch {told} of this member, but its disk ends at batch {core.disk.durable}: "
-            "the disk has lost acknowledged writes; this member must come back under a new id",
+            "the disk has lost acknowledged writes. Replace it with `tenure member replace`, which gives it a new id",
         )
         core.trace("rolled_back", told=told, durable=core.disk.durable)
 
