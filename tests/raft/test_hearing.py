@@ -80,3 +80,14 @@ def test_a_leader_that_was_stalled_itself_does_not_resign_before_it_can_hear_any
     member.now = Instant(member.now + 2 * INTERVAL_US)
     member.step(drained=True)
     assert member.raft.leader is None
+
+
+def test_what_one_long_gap_taught_is_remembered_for_half_a_minute() -> None:
+    """P6.2: a second such gap ten seconds later deposes nobody."""
+    member = follower()
+    number, waits = 1, 0
+    for gap_ms in (*[25] * 50, 85, *[25] * 400):
+        number += 1
+        member.now = Instant(member.now + gap_ms * MS)
+        waits = beat(member, number)
+    assert waits >= INTERVAL_US + 90 * MS

@@ -265,10 +265,10 @@ def follower_that_hears_m1() -> Member:
     return member
 
 
-def note_of_m3(epoch: int = 1, heard: int = 5) -> LeaderLost:
+def note_of_m3(epoch: int = 1, heard: int = 5, last: int = 1) -> LeaderLost:
     """m3 has lost m1."""
     return LeaderLost(
-        ConsensusTerm(1), M1, Boot("leader"), Boot("m3.1"), epoch, heard, LogIndex(1), ConsensusTerm(1), "fin"
+        ConsensusTerm(1), M1, Boot("leader"), Boot("m3.1"), epoch, heard, LogIndex(last), ConsensusTerm(1), "fin"
     )
 
 
@@ -348,23 +348,32 @@ def test_a_leader_that_comes_back_as_a_new_process_is_lost() -> None:
     assert member.raft.leader is None
 
 
-def test_a_loss_is_told_again_each_step_while_it_lasts() -> None:
-    """P5.2: the first note may have been lost, and it ages."""
+def test_a_note_of_a_fresher_log_is_no_grant() -> None:
+    """P5.1: m3 holds an entry that m2 lacks; it would refuse its pre-vote."""
     member = follower_that_hears_m1()
-    member.hear(M1, heartbeat(1, number=6))
     member.step(LOSS)
-    told = 0
-    for _ in range(60):
+    for _ in range(20):
+        member.hear(M3, note_of_m3(last=2))
         member.now = Instant(member.now + 1 * MS)
         member.step(drained=True)
-        told = sum(isinstance(message, LeaderLost) for _, message in member.sent)
-    assert told >= 4
+    assert member.raft.role == "pre_candidate"
+
+
+def test_a_note_of_long_ago_is_void() -> None:
+    """P5.2: older than two steps and a round trip."""
+    member = follower_that_hears_m1()
+    member.hear(M3, note_of_m3())
+    member.now = Instant(member.now + 60 * MS)
+    member.step(LOSS)
+    member.step(drained=True)
+    assert member.raft.role == "pre_candidate"
 
 
 def test_what_is_heard_of_others_disks_goes_with_the_next_write() -> None:
     """P1.3: so that a restarted member still knows it, and can tell a disk that went back."""
     member = Member(1)
     member.hear(M1, heartbeat(1, batches={M3: BatchNumber(9)}))
+    member.hear(M1, append(1, (1, 1), entries(1, first=2)))
     assert member.batch is not None
     assert member.batch.known_batches == {M3: 9}
     assert member.raft.known_batch(M3) == 9

@@ -3,7 +3,7 @@
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex
 from tenure.base.instants import MS, Instant
 from tenure.raft.events import LinkLost, LinkUp, Persisted, RttSample
-from tenure.raft.messages import Heartbeat
+from tenure.raft.messages import Heartbeat, LeaderLost
 from tests.raft.test_one_member import LOSS, M1, M2, M3, Member, append, entries, note_of_m3
 
 
@@ -49,6 +49,17 @@ def test_a_better_rank_that_has_noticed_too_is_waited_for_once() -> None:
     assert later(member, step_us) == "follower"
     member.hear(M3, note_of_m3())
     assert later(member, step_us) == "candidate"
+
+
+def test_a_loss_is_told_again_each_step_while_one_waits() -> None:
+    """P5.2: the first note may have been lost, and it ages."""
+    member = second_in_rank()
+    step_us = member.raft.timings()["step_us"]
+    member.step(LOSS)
+    member.hear(M3, note_of_m3())
+    assert later(member, step_us) == "follower"
+    assert later(member, step_us) == "follower"
+    assert sum(isinstance(message, LeaderLost) for _, message in member.sent) == 2
 
 
 def test_a_turn_lasts_as_long_as_a_vote_takes() -> None:
