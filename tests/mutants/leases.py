@@ -67,7 +67,7 @@ TERMS = (
         "    state.counter = max(state.counter, stamp - 1,",
         "    state.counter = max(stamp - 1,",
         "a stamp below the counter repeats terms",
-        ("leadership/test_terms.py::test_a_stamp_command_raises_the_counter_and_never_lowers_it",),
+        ("leadership/test_stamps.py::test_a_stamp_below_what_was_issued_repeats_no_term",),
     ),
     Mutant(
         "floor-without-bound", "P2.3", "leadership/terms.py",
@@ -180,14 +180,14 @@ STEWARD = (
         "        if read.index <= self._applied:\n",
         "        if read.index >= 0:\n",
         "the acknowledgement names what is no longer so",
-        ("engines/native/test_replica.py",),
+        ("engines/native/test_rounds.py::test_a_confirmed_round_waits_until_its_index_is_applied",),
     ),
     Mutant(
         "keepalives-outlive-the-term", "P3.3", "engines/native/desk.py",
         "        for key in self.rounds.drop():\n",
         "        for key in list[int]():\n",
         "a round of an earlier term confirms a lease in this one",
-        ("golden:a_deposed_leader_acknowledges_no_keepalive",),
+        ("golden:p3_3_a_change_of_term_drops_pending_keepalives", "golden:a_deposed_leader_acknowledges_no_keepalive"),
     ),
     Mutant(
         "receipt-of-an-older-term", "P3.3", "leadership/steward.py",
@@ -268,6 +268,7 @@ STEWARD = (
         "        if slot is None:\n            return Obstacle",
         "a dying session is granted an office",
         ("leadership/test_leases.py::test_a_session_in_expiry_is_granted_nothing",),
+        (("        if slot.silent(now):\n", "        if slot.silent(now) and not slot.frozen:\n"),),
     ),
     Mutant(
         "revoke-does-not-freeze", "P3.4", "leadership/steward.py",
@@ -622,7 +623,7 @@ ONCE = (
         "if after is None else after)",
         "if after is None else after + 1)",
         "who resumes the stream of events misses one (S20)",
-        ("api/test_connections.py",),
+        ("api/test_calls.py::test_events_resume_behind_the_last_id_without_loss_or_repetition",),
     ),
 )  # fmt: skip
 
