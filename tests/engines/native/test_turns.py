@@ -1,0 +1,53 @@
+"""Turns of a replica before its sockets are drained, and after its entries were lost."""
+
+from tenure.base.ids import MemberId
+from tenure.base.instants import MS, Instant
+from tenure.engines.native.inputs import PeerFrame
+from tenure.leadership.engine import KvPut, KvWritten
+from tests.engines.native.cluster import WALL, Cluster, Site
+from tests.engines.native.test_replica import hold, keep, open_session
+
+
+class Split(Cluster):
+    """Members may be cut off from all others, in silence."""
+
+    def __init__(self, size: int) -> None:
+        self.cut: set[MemberId] = set()
+        super().__init__(size)
+
+    def _send(self, site: Site, peer: MemberId, frame: PeerFrame) -> None:
+        if site.member not in self.cut and peer not in self.cut:
+            super()._send(site, peer, frame)
+
+
+def test_nothing_is_decided_before_the_sockets_are_drained() -> None:
+    """P4.7, P3.7: what waits there may be the very renewal."""
+    cluster = Cluster(1)
+    cluster.run(1_000)
+    only = cluster.sites[0]
+    session = open_session(cluster, only, "a")
+    term = hold(cluster, only, session)
+    cluster.now = Instant(cluster.now + 2_000 * MS)
+    effects = only.alive.step([], cluster.now, WALL, drained=False)
+    assert effects.write is None
+    assert keep(cluster, only, session, 1_000).leases[0].term == term
+
+
+def test_a_proposal_that_lost_its_place_is_not_answered_with_what_took_it() -> None:
+    """Whoever waits compares index and term with what was applied there; then it is asked again."""
+    cluster = Split(3)
+    cluster.run(1_000)
+    old = cluster.leader
+    cluster.cut.add(old.member)
+    lost = [cluster.ask(old, KvPut(f"old{number}", b"x")) for number in range(3)]
+    cluster.run(5)
+    others = [site for site in cluster.sites if site is not old]
+    cluster.run(1_000, until=lambda: any(site.alive.raft.is_serving for site in others))
+    for number in range(4):
+        assert isinstance(cluster.answer(cluster.leader, KvPut(f"new{number}", b"x")), KvWritten)
+    cluster.cut.clear()
+    cluster.run(2_000, until=lambda: all(token in old.answers for token in lost))
+    for number, token in enumerate(lost):
+        answer = old.answers[token]
+        assert isinstance(answer, KvWritten)
+        assert answer.key == f"old{number}"
