@@ -1,13 +1,13 @@
 """The HTTP API of a member (DESIGN 7, API.md) on top of any engine.
 
 Idea: everything is parsed and checked before the engine is asked, so a bad request changes nothing; what the engine
-answers is a typed result, and only here does it become a status code. One table of routes (`routes`) feeds the router
-and `/openapi.json`.
+answers is a typed result, and only here does it become a status code. One table of operations (`routes`) makes
+starlette's routes and `/openapi.json`.
 
-Three ways in, one port. Cold calls are ASGI (`app`, `calls`). The hot ones, kv and keepalives, are answered by the
-HTTP protocol itself (`hot`): a strict parser takes only requests that it understands to the last byte, and leaves all
-else to uvicorn's; no task, future or ASGI message stands between the socket and the engine. The stream (`stream`) is a
-WebSocket of our own on a sans-I/O frame reader (`frames`): a keepalive costs one decode and one encode.
+Three ways in, one port, one HTTP parser. Cold calls go through uvicorn and starlette (`app`, `calls`, `events`). The
+hot ones, kv and keepalives, are answered by uvicorn's HTTP protocol itself (`hot`, ADR 0008): no task, future or ASGI
+message stands between the socket and the engine. The stream (`stream`) stands on the sans-I/O half of `websockets`;
+only its usual frame is read here (`frames`, ADR 0007): a keepalive costs one decode and one encode.
 
 Words: a *call* is one request of a client; the *hub* follows the engine's transitions once for all who wait here;
 *telemetry* is what the driver counts and `/metrics` shows.
