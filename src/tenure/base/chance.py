@@ -1,7 +1,7 @@
 """Chance as an argument.
 
-`SplitMix64` (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014) is small, has no state but
-one integer, and gives the same sequence everywhere, which is all that a simulation needs.
+`SplitMix64` (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014) is small, has no state
+but one integer, and gives the same sequence everywhere, which is all that a simulation needs.
 """
 
 from typing import Final, Protocol

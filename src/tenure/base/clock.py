@@ -1,4 +1,4 @@
-"""The clock as an argument: real ones live at the rim (`server.assembly`, `client`, `agent`), simulated ones in tests."""
+"""The clock as an argument: real ones live at the rim (`server`, `client`, `agent`), simulated ones in tests."""
 
 from typing import Protocol
 

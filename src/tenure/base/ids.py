@@ -1,4 +1,4 @@
-"""Names and numbers that travel, each with its own type, and the checks of those that people choose (API.md, Values)."""
+"""Names and numbers that travel, each with its own type, and the checks of those that people choose."""
 
 import re
 from typing import Final, NewType
