@@ -8,7 +8,7 @@ VOTES = (
         "    hard_state = HardState(core.term, core.vote)\n",
         "    hard_state = HardState(core.term, None)\n",
         "a voter that restarts votes again in the term",
-        ("golden:a_vote_survives_a_crash", "sim:0..10"),
+        ("golden:a_vote_survives_a_crash", "sim:0..8"),
     ),
     Mutant(
         "vote-in-a-known-term-not-persisted", "P4.8", "raft/election.py",
@@ -22,7 +22,7 @@ VOTES = (
         "    drop_vote_promises(core)\n    set_hard_state(core)\n",
         "    drop_vote_promises(core)\n",
         "a restarted member is back in an older term (S2)",
-        ("golden:a_vote_survives_a_crash",),
+        ("golden:a_vote_survives_a_crash", "sim:0..8"),
     ),
     Mutant(
         "consensus-term-reused-after-restart", "P4.8", "raft/state.py",
@@ -93,7 +93,7 @@ VOTES = (
         "return (last_term, last_index) >= (self.last_term, self.last_index)",
         "return True",
         "a leader without committed entries (Raft 5.4.1)",
-        ("golden:figure_7_any_of_these_followers_ends_with_the_leaders_log", "sim:0..10"),
+        ("golden:figure_7_any_of_these_followers_ends_with_the_leaders_log", "sim:0..8"),
     ),
     Mutant(
         "up-to-date-by-length", "P4.4", "raft/log.py",
@@ -192,7 +192,11 @@ VOTES = (
         "return voters // 2 + 1",
         "return max(1, voters // 2)",
         "one of three decides alone",
-        ("raft/test_quorum.py::test_any_two_quorums_meet", "golden:p4_3_a_leader_counts_itself_by_its_disk"),
+        (
+            "raft/test_quorum.py::test_any_two_quorums_meet",
+            "golden:p4_3_a_leader_counts_itself_by_its_disk",
+            "sim:0..8",
+        ),
     ),
     Mutant(
         "no-check-quorum", "P5.5", "raft/ticks.py",
@@ -216,7 +220,7 @@ LOG = (
         "[log.durable if voter == core.me",
         "[log.last_index if voter == core.me",
         "the leader counts itself before its disk has it",
-        ("golden:p4_3_a_leader_counts_itself_by_its_disk",),
+        ("golden:p4_3_a_leader_counts_itself_by_its_disk", "sim:0..8"),
     ),
     Mutant(
         "ack-of-an-older-term", "P4.5", "raft/replication.py",
@@ -272,7 +276,7 @@ LOG = (
         "    end = min(core.commit, ",
         "    end = min(core.log.last_index, ",
         "what may yet be taken back is applied and told",
-        ("golden:commit_does_not_need_the_leaders_own_disk",),
+        ("golden:commit_does_not_need_the_leaders_own_disk", "sim:0..8"),
     ),
     Mutant(
         "next-off-by-one-after-a-snapshot", "P4.6", "raft/replication.py",
@@ -310,7 +314,7 @@ READS = (
         "    while leader.rounds and leader.rounds[0].number <= acked:\n",
         "    while leader.rounds:\n",
         "a deposed leader answers from the past",
-        ("golden:reads_need_a_round_that_began_after_them", "sim:0..10"),
+        ("golden:reads_need_a_round_that_began_after_them", "sim:0..8"),
     ),
     Mutant(
         "read-before-the-no-op", "P3.3", "raft/reads.py",
@@ -369,7 +373,7 @@ DISK = (
         "        disk.promises.append(envelope)\n",
         "        core.send.append(envelope)\n",
         "votes and acknowledgements leave before the disk",
-        ("golden:entries_are_acknowledged_only_after_the_disk",),
+        ("golden:entries_are_acknowledged_only_after_the_disk", "sim:0..8"),
     ),
     Mutant(
         "ack-before-the-batch-in-flight", "P4.8", "raft/disk.py",
@@ -383,7 +387,7 @@ DISK = (
         "    promise(core, sender, reply)\n",
         "    core.say(sender, reply)\n",
         "a vote is said before it is durable",
-        ("golden:a_vote_leaves_only_after_the_disk",),
+        ("golden:a_vote_leaves_only_after_the_disk", "sim:0..8"),
     ),
     Mutant(
         "truncation-does-not-cap", "P4.5", "raft/disk.py",

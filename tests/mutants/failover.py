@@ -307,7 +307,7 @@ TIMEOUTS = (
         ("raft/test_hearing.py::test_the_gap_that_a_new_connection_made_is_no_sample",),
     ),
     Mutant(
-        "new-leader-inherits-jitter", "P6.2", "raft/timing.py",
+        "new-leader-inherits-the-timeout", "P6.2", "raft/timing.py",
         "        self._timeout = self._settings.heartbeat_us + max(",
         "        self._timeout = self._timeout + 0 * max(",
         "the old leader's timeout delays the noticing of the new one's death",
