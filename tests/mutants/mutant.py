@@ -8,8 +8,8 @@ class Mutant:
     """One deliberate bug. `file` lies below src/tenure; `old` stands there exactly once.
 
     `reason` says in a line what the bug breaks. `killers` are `golden:SCRIPT`, `sim:A..B` (seeds of the simulator), or
-    a test as pytest names it, below tests/. One script or test must notice; and the simulation too where it is named. `more`: further edits of the same file, where
-    two locks hang on one door.
+    a test as pytest names it, below tests/. One script or test must notice; and the simulation too where it is named.
+    `more`: further edits of the same file, where two locks hang on one door.
     """
 
     name: str
