@@ -610,14 +610,14 @@ ONCE = (
         ("engines/native/test_turns.py::test_a_proposal_that_lost_its_place_is_not_answered_with_what_took_it",),
     ),
     Mutant(
-        "watch-resumes-one-late", "P3.6", "leadership/machine.py",
+        "watch-resumes-one-late", "S20", "leadership/machine.py",
         "        missing = self.state.transition - number\n",
         "        missing = self.state.transition - number - 1\n",
         "who resumes misses one transition (S20)",
         ("leadership/test_snapshots.py::test_a_watcher_resumes_after_any_number_that_is_kept",),
     ),
     Mutant(
-        "events-resume-one-late", "P3.6", "api/events.py",
+        "events-resume-one-late", "S20", "api/events.py",
         "if after is None else after)",
         "if after is None else after + 1)",
         "who resumes the stream of events misses one (S20)",
