@@ -21,6 +21,7 @@ from tenure.base.ids import ElectionName, Term
 from tenure.base.instants import MS, Instant
 from tenure.client import events
 from tenure.client.events import Event
+from tenure.leadership.engine import ReleaseCause
 
 
 class Puppet:
@@ -77,7 +78,7 @@ class Puppet:
             pause.wait(self._options.policy.ladder.renew_us / 1e6)
             self._put(events.Renewed(name, term, self._end()))
 
-    def release(self, election: str, term: int) -> None:
+    def release(self, election: str, term: int, *, cause: ReleaseCause = "released", reason: str | None = None) -> None:
         self._held = None
 
     def close(self, timeout: float = 1.0) -> bool:

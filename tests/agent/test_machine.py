@@ -1,5 +1,6 @@
 """Stories of one agent's decisions, on invented time."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,19 @@ TTL = Micros(500 * MS)
 LADDER = ladder.of(TTL)
 BASE = Policy(ladder=LADDER)
 T7 = Term(7)
+GIVEN_BACK = Release(T7)
+
+
+def crash(words: str, term: Term = T7) -> Release:
+    """The office given back with a word for the history."""
+    return Release(term, "crash", words)
+
+
+def ended(status: str, term: Term = T7) -> Release:
+    return crash(f"the application ended with status {status}", term)
+
+
+FROZEN = crash("the application was frozen, and was ended before its lease, with status 137 (signal 9, SIGKILL)")
 
 
 class Story:
@@ -158,7 +172,7 @@ def test_a_lost_lease_with_once_ends_with_124() -> None:
     story = Story(replace(BASE, once=True)).lead()
     story(LeaseEnded(T7, "session_lost"))
     assert story.at(State.DEMOTING)
-    assert story(Exited(143)) == [Finish(124)]
+    assert story(Exited(143)) == [GIVEN_BACK, Finish(124)]
 
 
 def test_grace_ends_with_the_lease_even_if_more_was_asked_for() -> None:
@@ -193,7 +207,7 @@ def test_the_time_of_a_demand_limits_the_grace() -> None:
 
 def test_an_application_that_ends_by_itself_gives_its_code_to_the_agent() -> None:
     story = Story().lead()
-    assert story(Exited(7)) == [Finish(7)]
+    assert story(Exited(7)) == [ended("7"), Finish(7)]
     assert story.at(State.IDLE)
 
 
@@ -204,7 +218,7 @@ def test_what_cant_be_executed_ends_with_126_or_127_whatever_restart_says(errno:
     story(Begin())
     story(Granted(T7, "t", story.end))
     story(CannotExecute(errno))
-    assert story(Exited(127)) == [Finish(code)]
+    assert story(Exited(127)) == [crash(f"the command can't be executed: {os.strerror(errno)}"), Finish(code)]
 
 
 def test_restart_in_place_keeps_term_and_office() -> None:
@@ -219,7 +233,10 @@ def test_restart_in_place_keeps_term_and_office() -> None:
 
 
 def test_success_is_not_restarted_on_failure_but_always_is() -> None:
-    assert Story(replace(BASE, restart="on-failure")).lead()(Exited(0)) == [Finish(0)]
+    assert Story(replace(BASE, restart="on-failure")).lead()(Exited(0)) == [
+        Release(T7, "released", "the application ended with status 0"),
+        Finish(0),
+    ]
     story = Story(replace(BASE, restart="always")).lead()
     assert story(Exited(0)) == []
     assert story.at(State.BACKOFF)
@@ -240,7 +257,7 @@ def test_too_many_restarts_give_the_office_up_and_keep_the_node_away_for_longer_
             if attempt < 2:
                 story(Renewed(term, Instant(story.end + SECOND)))
                 story.until_due()
-        assert acts == [Release(term)]
+        assert acts == [ended("1", term)]
         assert story.at(State.QUARANTINED)
         stays.append(story.machine.deadline - story.now)
         assert story.until_due() == [Campaign()]
@@ -255,6 +272,13 @@ def test_keep_holds_the_office_without_a_process_until_it_is_lost() -> None:
     assert story(LeaseEnded(T7, "expired")) == [Release(T7), Campaign()]
 
 
+def test_an_office_kept_after_a_crash_and_stopped_later_is_no_crash() -> None:
+    story = Story(replace(BASE, on_exit="keep")).lead()
+    story(Exited(3))
+    story(Renewed(T7, story.end), 90)
+    assert story(StopAsked(15)) == [GIVEN_BACK, Finish(3)]
+
+
 def test_a_stopped_application_gets_no_renewals_and_so_ends_before_its_lease() -> None:
     story = Story().lead()
     armed = story.machine.armed
@@ -264,7 +288,7 @@ def test_a_stopped_application_gets_no_renewals_and_so_ends_before_its_lease() -
     assert story.machine.armed == armed
     assert kinds(story.until_due()) == [Terminate, Arm]
     story.until_due()
-    assert story(Exited(137)) == [Finish(137)]
+    assert story(Exited(137)) == [FROZEN, Finish(137)]
 
 
 def test_a_frozen_application_that_sigterm_woke_gets_no_grace_beyond_its_lease() -> None:
@@ -291,7 +315,7 @@ def test_a_frozen_application_with_restart_lets_another_node_lead_first() -> Non
     story = Story(replace(BASE, restart="always")).lead()
     story(Stopped())
     story.until_due()
-    assert story(Exited(137)) == [Release(T7), Campaign()]
+    assert story(Exited(137)) == [FROZEN, Campaign()]
 
 
 def test_stop_while_nothing_runs_ends_at_once_with_0() -> None:
@@ -303,14 +327,14 @@ def test_stop_while_nothing_runs_ends_at_once_with_0() -> None:
 def test_stop_lets_the_application_end_and_takes_its_code() -> None:
     story = Story().lead()
     assert kinds(story(StopAsked(15))) == [Terminate, Arm]
-    assert story(Exited(143)) == [Finish(143)]
+    assert story(Exited(143)) == [GIVEN_BACK, Finish(143)], "whoever stopped it is no crash"
 
 
 def test_a_second_stop_kills() -> None:
     story = Story().lead()
     story(StopAsked(2))
     assert story(StopAsked(2)) == [Kill()]
-    assert story(Exited(137)) == [Finish(137)]
+    assert story(Exited(137)) == [GIVEN_BACK, Finish(137)]
 
 
 def test_a_stop_between_grant_and_exec_kills_what_is_starting() -> None:
@@ -320,7 +344,7 @@ def test_a_stop_between_grant_and_exec_kills_what_is_starting() -> None:
     story(Granted(T7, "t", story.end))
     assert story(StopAsked(15)) == [Kill()]
     assert story(Executed(99)) == []
-    assert story(Exited(137)) == [Finish(137)]
+    assert story(Exited(137)) == [GIVEN_BACK, Finish(137)]
 
 
 def test_try_ends_with_3_when_another_leads() -> None:
@@ -347,7 +371,7 @@ def test_a_refusal_while_standing_ends_with_125_and_is_no_matter_while_leading()
 
 
 def test_a_killed_guardian_counts_as_the_application_killed() -> None:
-    assert Story().lead()(GuardianLost(137)) == [Finish(137)]
+    assert Story().lead()(GuardianLost(137)) == [ended("137 (signal 9, SIGKILL)"), Finish(137)]
 
 
 def test_an_agent_that_was_stopped_itself_finds_its_lease_lost_and_not_its_application_at_fault() -> None:

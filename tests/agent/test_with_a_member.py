@@ -89,15 +89,19 @@ class Run:
 Start = Callable[..., Run]
 
 
+def election(request: pytest.FixtureRequest) -> str:
+    """Each test has an election of its own."""
+    return str(request.node.name).removeprefix("test_").split("[")[0][:60].rstrip("_")
+
+
 @pytest.fixture
 def start(endpoint: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Each test has an election of its own."""
+    """Runs that are ended with the test."""
     runs: list[Run] = []
-    election = request.node.name.removeprefix("test_").split("[")[0][:60].rstrip("_")
 
     def begin(node: str, *command: str, options: Sequence[str] = (), at: str = endpoint) -> Run:
         log = tmp_path / f"{len(runs)}.log"
-        runs.append(Run(log, at, election, ["--node", f"{node}-{os.getpid()}", *options], command))
+        runs.append(Run(log, at, election(request), ["--node", f"{node}-{os.getpid()}", *options], command))
         return runs[-1]
 
     yield begin
@@ -113,7 +117,9 @@ def test_the_command_s_status_is_the_run_s(start: Start) -> None:
     assert start("a", "sh", "-c", "kill -15 $$").code() == 143
 
 
-def test_a_child_that_dies_makes_room_for_the_next_node_without_waiting_for_the_lease(start: Start) -> None:
+def test_a_child_that_dies_makes_room_for_the_next_node_without_waiting_for_the_lease(
+    start: Start, endpoint: str, request: pytest.FixtureRequest
+) -> None:
     first = start("a", "sleep", "300", options=["--ttl", "20s"])
     pid = int(first.wait("started")["pid"])
     second = start("b", "sh", "-c", "exit 0", options=["--ttl", "20s"])
@@ -123,6 +129,11 @@ def test_a_child_that_dies_makes_room_for_the_next_node_without_waiting_for_the_
     assert second.wait("started")["at_us"] - gone_at < 15_000_000
     assert first.code() == 137
     assert second.code() == 0
+    with Client(endpoint, timeout=PATIENCE_S) as client:
+        newest, oldest = client.history(election(request)).holdings
+    assert (newest.began, oldest.ended) == ("crash", "crash")
+    assert oldest.reason == "the application ended with status 137 (signal 9, SIGKILL)"
+    assert (newest.ended, newest.reason) == ("released", "the application ended with status 0")
 
 
 def test_sigterm_hands_over_and_terms_rise(start: Start) -> None:

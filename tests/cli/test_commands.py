@@ -45,6 +45,16 @@ def test_why_tells_the_history_in_words(ask: Tenure, url: str) -> None:
     assert [holding["node_id"] for holding in ask("why", "orders", "--json").json["holdings"]] == ["b", "a"]
 
 
+def test_why_tells_a_crash_with_its_reason(ask: Tenure, url: str) -> None:
+    with pytest.raises(ZeroDivisionError), stand(url):
+        _ = 1 / 0
+    with stand(url, "b"):
+        newest, oldest = ask("why", "orders").out.split("\n\n")
+    assert "its predecessor's application failed" in newest
+    assert "its application failed, and it gave the office back" in oldest
+    assert "reason   ZeroDivisionError" in oldest
+
+
 def test_why_of_an_unknown_election_says_the_next_step(ask: Tenure) -> None:
     said = ask("why", "nothing")
     assert said.code == 1

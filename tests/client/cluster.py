@@ -28,6 +28,8 @@ class Cluster:
         self.sessions: dict[str, str] = {}
         self.candidates: dict[str, list[str]] = {}
         self.held: dict[str, tuple[str, int]] = {}
+        self.causes: list[tuple[str, str | None]] = []
+        """Of the releases, with their reasons."""
         self.terms = 100
         self.answers: dict[tuple[str, int], Message] = {}
         self.executed: list[str] = []
@@ -104,6 +106,7 @@ class Cluster:
                 self.grant(election)
                 return {"type": "campaigning", "election": election, "session": session, "priority": 0}
             case "release" | "withdraw":
+                self.causes.append((message.get("cause", "released"), message.get("reason")))
                 if self.held.get(election, ("", 0))[0] == session:
                     del self.held[election]
                 if message["type"] == "withdraw" or message.get("withdraw"):

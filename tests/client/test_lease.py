@@ -72,6 +72,19 @@ def test_the_office_is_given_back_when_the_block_raises(one: tuple[Cluster, Memb
     with pytest.raises(ZeroDivisionError), stand(member):
         _ = 1 / 0
     assert cluster.held == {}
+    assert cluster.causes == [("crash", "ZeroDivisionError")]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, asyncio.CancelledError, LeaseLost])
+def test_to_be_interrupted_or_to_hear_of_the_end_is_no_crash(one: tuple[Cluster, Member], error: Any) -> None:
+    cluster, member = one
+    raised = error("over", "expired") if error is LeaseLost else error()
+    with pytest.raises(error), stand(member):
+        raise raised
+    with stand(member):
+        pass
+    name = {"LeaseLost": "tenure.client.errors.LeaseLost", "CancelledError": "asyncio.exceptions.CancelledError"}
+    assert cluster.causes == [("released", name.get(error.__name__, error.__name__)), ("released", None)]
 
 
 def wait(lease: Lease, heard: threading.Event) -> None:

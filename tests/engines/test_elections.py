@@ -79,6 +79,22 @@ async def test_a_release_names_its_term(world: World) -> None:
     await world.no(Release(node.session, ORDERS, lease.term), "not_held")
 
 
+async def test_a_release_may_say_that_the_application_crashed(world: World) -> None:
+    node, lease = await world.leader("a")
+    await world.candidate("b")
+    await world.get(Release(node.session, ORDERS, lease.term, True, "crash", "status 137"))
+    assert (await world.seen("ended")).cause == "crash"
+    assert (await world.seen("granted", node_id="b")).cause == "crash"
+    newest, oldest = (await world.get(History(ORDERS))).holdings
+    assert (newest.began, oldest.ended, oldest.reason) == ("crash", "crash", "status 137")
+
+
+async def test_a_release_s_reason_has_an_end(world: World) -> None:
+    node, lease = await world.leader("a")
+    endless = Release(node.session, ORDERS, lease.term, reason="x" * 201)
+    assert (await world.no(endless, "invalid")).field == "reason"
+
+
 async def test_a_withdrawal_gives_back_and_is_harmless_to_repeat(world: World) -> None:
     node, lease = await world.leader("a")
     await node.withdraw()

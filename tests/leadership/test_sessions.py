@@ -1,10 +1,12 @@
 """P3.6 and API.md: sessions and elections as people change them."""
 
+import msgspec
 import pytest
 
 from tenure.base.ids import ElectionName, LogIndex, NodeId, SessionId, Term
 from tenure.leadership import engine, limits
-from tenure.leadership.commands import CloseSession, OpenSession, Release, Stepdown, Withdraw
+from tenure.leadership.checks import check
+from tenure.leadership.commands import CloseSession, OpenSession, Release, Stepdown, Withdraw, decode
 from tenure.leadership.engine import (
     AnyResult,
     Refused,
@@ -80,6 +82,44 @@ def test_a_release_names_the_term_and_takes_no_other() -> None:  # P3.6
     stage.settle()
     assert stage.holder() == "a", "the only candidate gets it again"
     assert code(stage.do(Release(session, ORDERS, term, False))) == "not_held", "a late copy ends nothing"
+
+
+def test_a_release_may_say_that_the_application_crashed_and_the_history_keeps_why() -> None:  # DESIGN 6
+    stage = Stage()
+    a = stage.stand("a", priority=10)
+    stage.stand("b")
+    stage.do(Release(a, ORDERS, stage.term_of(), False, "crash", "status 137"))
+    stage.settle()
+    assert stage.holder() == "b", "as after any release, the others come first"
+    newest, older = good(stage.machine.history(ORDERS, 2)).holdings
+    assert (newest.began, older.ended, older.reason) == ("crash", "crash", "status 137")
+    assert older.phases[-1].name == "crash"
+    ends = [each.cause for each in stage.transitions if each.kind in {"ended", "granted"}]
+    assert ends == ["first", "crash", "crash"]
+
+
+def test_a_crash_during_a_stepdown_is_the_stepdown_s_end() -> None:
+    stage = Stage()
+    a = stage.stand("a")
+    stage.stand("b")
+    stepdown(stage, "b")
+    stage.do(Release(a, ORDERS, stage.term_of(), False, "crash", "status 1"))
+    ended = good(stage.machine.history(ORDERS, 1)).holdings[0]
+    assert (ended.ended, ended.phases[-1].name) == ("switchover", "crash")
+
+
+def test_a_release_of_an_older_program_reads_as_one_without_cause_and_reason() -> None:  # P10
+    old = msgspec.msgpack.encode([1, 5, "", None, ["r", f"7-{process(1)}", "orders", 1000, True]])
+    body = decode(old).body
+    assert body == Release(SessionId(f"7-{process(1)}"), ORDERS, Term(1000), True, "released", None)
+
+
+def test_a_reason_of_more_than_200_characters_is_refused_where_it_enters() -> None:
+    request = engine.Release(SessionId(f"7-{process(1)}"), ORDERS, Term(1000), reason="x" * 200)
+    assert check(request) is None
+    refused = check(msgspec.structs.replace(request, reason="x" * 201))
+    assert refused is not None
+    assert (refused.code, refused.field) == ("invalid", "reason")
 
 
 def test_who_gives_an_office_back_comes_after_everybody_else() -> None:

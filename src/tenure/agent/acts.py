@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tenure.agent.ladder import Rungs
 from tenure.base.ids import Term
 from tenure.base.instants import Instant
+from tenure.leadership.engine import ReleaseCause
 
 # --- what happens ----------------------------------------------------------------------------------------------------
 
@@ -201,14 +202,16 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give the office back and stop standing; nothing of ours runs."""
+    """Give the office back and stop standing; nothing of ours runs. Cause and reason are for the history."""
 
     term: Term
+    cause: ReleaseCause = "released"
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Close the session (which gives everything back) and end with this code."""
+    """Close the session, once what was released before is given back, and end with this code."""
 
     code: int
 

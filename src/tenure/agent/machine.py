@@ -35,6 +35,7 @@ from tenure.agent.acts import (
     Terminate,
     Unconfirmed,
 )
+from tenure.agent.endings import Ending, ending
 from tenure.agent.ladder import Ladder, Rungs, sigkill_before_us
 from tenure.agent.table import Do, Kind, State, row
 from tenure.base.ids import Term
@@ -61,6 +62,7 @@ kill_repeat_us: Final = Micros(SECOND)
 _NO_TERM: Final = Term(0)
 Why = Literal["", "frozen", "demanded", "lost", "stop"]
 _WEIGHT: Final[tuple[Why, ...]] = ("", "frozen", "demanded", "lost", "stop")
+_ITS_OWN: Final[frozenset[Why]] = frozenset({"", "frozen"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Machine:
     frozen: bool = False
     errno: int = 0
     why: Why = ""
+    ended: Ending | None = None  # how the application ended by itself, for the history
     candidate: bool = False
     tried: bool = False
     granted_at: Instant = NEVER
@@ -210,6 +213,7 @@ class Machine:
         """The application's tree is gone: what next?"""
         if not self.why and self.armed is not None and now >= self.armed.sigterm_at:
             self._note("frozen" if self.frozen else "lost")  # the deadman acted while we ourselves were stopped
+        self.ended = ending(code, self.errno, self.why == "frozen") if self.why in _ITS_OWN else None
         self.told = False
         self.frozen = False
         self.armed = None
@@ -292,7 +296,7 @@ class Machine:
                 self._say("keeping", term=self.term)
             case Do.RELEASE:
                 self._say("released", term=self.term)
-                self._out.append(Release(self.term))
+                self._release(happened)
                 self._forget()
             case Do.QUARANTINE:
                 stay = min(self.policy.quarantine_us * 2**self.quarantines, quarantine_us_max)
@@ -301,6 +305,8 @@ class Machine:
                 self.deadline = after(now, stay)
                 self._say("quarantined", for_ms=_ms(stay))
             case Do.FINISH:
+                if self.term != _NO_TERM:  # goes before the session's closing: the history says why it ended
+                    self._release(happened)
                 self._forget()
                 self._out.append(Finish(self.code))
 
@@ -315,9 +321,16 @@ class Machine:
         assert not self.told
         self.term, self.token = happened.term, happened.token
         self.rungs, self.limit = self.policy.ladder.rungs(happened.valid_until), NEVER
-        self.why, self.errno, self.code = "", 0, 0
+        self.why, self.errno, self.code, self.ended = "", 0, 0, None
         self.tried, self.granted_at, self.restarts = True, now, 0
         self._say("granted", term=self.term)
+
+    def _release(self, happened: Input) -> None:
+        """Only an application that has just ended by itself is a reason for the history; whoever stopped it isn't."""
+        if self.ended is not None and isinstance(happened, Exited | GuardianLost):
+            self._out.append(Release(self.term, *self.ended))
+        else:
+            self._out.append(Release(self.term))
 
     def _forget(self) -> None:
         """The holding is over: nothing that comes late belongs to it."""

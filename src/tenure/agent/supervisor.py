@@ -39,6 +39,7 @@ from tenure.base.clock import Clock
 from tenure.base.ids import Term
 from tenure.base.instants import MS, NEVER
 from tenure.client import events
+from tenure.leadership.engine import ReleaseCause
 
 _OURS: Final = {"released", "withdrawn", "closed"}
 close_wait_s: Final = 2.0
@@ -59,7 +60,7 @@ class KeeperLike(Protocol):
         """Stand."""
         ...
 
-    def release(self, election: str, term: int) -> None:
+    def release(self, election: str, term: int, *, cause: ReleaseCause = "released", reason: str | None = None) -> None:
         """Give back, and stop standing."""
         ...
 
@@ -236,7 +237,7 @@ class Supervisor:
                 self._warden.kill()
             case Release():
                 self._page.write(Reading(0, 0, 0, 0))
-                self._keeper.release(self._options.election, action.term)
+                self._keeper.release(self._options.election, action.term, cause=action.cause, reason=action.reason)
             case Finish():
                 self._code = action.code
                 self._page.write(Reading(0, 0, 0, 0))

@@ -230,7 +230,7 @@ async def release(call: Call) -> Response:
     """Give the office back."""
     body = call.take(bodies.ReleaseBody)
     session, term = SessionId(body.session), Term(body.term)
-    return await call.change_reply(Release(session, _election(call), term, body.withdraw))
+    return await call.change_reply(Release(session, _election(call), term, body.withdraw, body.cause, body.reason))
 
 
 async def pause(call: Call) -> Response:

@@ -13,6 +13,7 @@ from tenure.leadership.engine import Cause, Holding, Phase
 _BEGAN: Final[dict[Cause, str]] = {
     "first": "nobody had held it before",
     "released": "its predecessor gave it back",
+    "crash": "its predecessor's application failed",
     "closed": "its predecessor's session was closed",
     "expired": "its predecessor's session ran out",
     "stepdown": "its predecessor was asked to hand over",
@@ -25,6 +26,7 @@ _BEGAN: Final[dict[Cause, str]] = {
 _ENDED: Final[dict[Cause, str]] = {
     "first": "it ended",
     "released": "it gave the office back",
+    "crash": "its application failed, and it gave the office back",
     "closed": "its session was closed (its process or its command ended)",
     "expired": "its session ran out: it was not heard from for its TTL (crashed, hung, or cut off)",
     "stepdown": "it was asked to hand over",

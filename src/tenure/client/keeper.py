@@ -20,6 +20,7 @@ from tenure.base.instants import MS, NEVER, SECOND, Instant, Micros, after
 from tenure.client import events as told
 from tenure.client import messages
 from tenure.client.offices import Leading, Offices, Over, Wanted
+from tenure.client.patience import Patience
 from tenure.client.requests import Pending, Requests
 from tenure.leadership.engine import (
     Campaign,
@@ -34,6 +35,7 @@ from tenure.leadership.engine import (
     OpenSession,
     Refused,
     Release,
+    ReleaseCause,
     SessionClosed,
     SessionOpened,
     Status,
@@ -41,10 +43,8 @@ from tenure.leadership.engine import (
     Withdrawn,
 )
 from tenure.leadership.holder import Holder
+from tenure.leadership.limits import release_reason_chars_max
 
-suspicion_us_max: Final = 250 * MS
-"""Silence of an endpoint after which another is dialled, for long TTLs; a quarter of the TTL for short ones."""
-patience_doublings_max: Final = 4
 retry_us_default: Final = 100 * MS
 retry_us_max: Final = SECOND // 2
 rejected_retry_us: Final = 5 * SECOND
@@ -124,10 +124,7 @@ class KeeperCore:
         self.offices = Offices(self._events)
         self._learnt: tuple[str, ...] = ()
         self._fault: str | None = None
-        self._waiting_since: Instant | None = None
-        """Since when this endpoint owes us a good answer."""
-        self._patience = 0
-        self._rtt_us = 0
+        self._patience = Patience(settings.ttl_ms * MS)
         self._told_waiting: Code | None = None
         self._open()
 
@@ -153,13 +150,15 @@ class KeeperCore:
                 self._requests.ask(Withdraw(self.state.session, election))
         self.offices.all.pop(election, None)
 
-    def release(self, election: ElectionName, term: Term) -> None:
+    def release(
+        self, election: ElectionName, term: Term, cause: ReleaseCause = "released", reason: str | None = None
+    ) -> None:
         """End a holding (P3.7: first here), then give it back. Harmless if that term is not ours, or not any more."""
         office = self.offices.all.get(election)
         if isinstance(self.state, Live) and isinstance(office, Leading) and office.term == term:
             office = self.offices.end(self.state.holder, election, "released")
         if isinstance(office, Over) and office.term == term:
-            self._give_back(election, office)
+            self._give_back(election, office, cause, reason)
 
     def report(self, health: int, lag: int | None) -> None:
         """What the next keepalives carry."""
@@ -227,7 +226,8 @@ class KeeperCore:
         self._stream_lost()
 
     def _stream_lost(self) -> None:
-        self._waiting_since, self._fault = None, None
+        self._patience.fresh()
+        self._fault = None
         self._requests.stream_lost()
         if isinstance(self.state, Live):
             self.state.outstanding.clear()
@@ -267,8 +267,7 @@ class KeeperCore:
     def _kept(self, live: Live, kept: Kept, now: Instant) -> None:
         sent_at = live.outstanding.get(kept.number)
         if sent_at is not None:
-            sample = now - sent_at
-            self._rtt_us = sample if self._rtt_us == 0 else (7 * self._rtt_us + sample) // 8
+            self._patience.measured(now - sent_at)
         live.outstanding = {number: at for number, at in live.outstanding.items() if number > kept.number}
         self._good_answer(now)
         for lease in self.offices.kept(live.holder, kept, live.last_number, now):
@@ -388,10 +387,13 @@ class KeeperCore:
         self.state = Finished()
         self._events.append(told.Closed(told=True))
 
-    def _give_back(self, election: ElectionName, office: Over) -> None:
+    def _give_back(
+        self, election: ElectionName, office: Over, cause: ReleaseCause = "released", reason: str | None = None
+    ) -> None:
         del self.offices.all[election]
         if isinstance(self.state, Live):
-            self._requests.ask(Release(self.state.session, election, office.term, withdraw=True))
+            said = reason[:release_reason_chars_max] if reason is not None else None
+            self._requests.ask(Release(self.state.session, election, office.term, True, cause, said))
 
     # --- one turn ----------------------------------------------------------------------------------------------------
 
@@ -404,12 +406,9 @@ class KeeperCore:
             frames = self._requests.frames(now)
             if isinstance(self.state, Live) and self.state.keep_at <= now:
                 frames.append(self._keepalive(self.state, now))
-            if frames and self._waiting_since is None:
-                self._waiting_since = now
-        move = self._waiting_since is not None and now >= self._suspect_at()
-        if move:
-            self._patience = min(self._patience + 1, patience_doublings_max)
-            self._waiting_since = now
+            if frames:
+                self._patience.asked(now)
+        move = self._patience.runs_out(now)
         output = Output(
             frames=tuple(frames),
             events=tuple(self._events),
@@ -436,20 +435,14 @@ class KeeperCore:
         return messages.write(Keepalive(live.session, live.last_number, health, lag), None, None)
 
     def _good_answer(self, now: Instant) -> None:
-        self._patience = 0
         self._told_waiting = None if isinstance(self.state, Live) else self._told_waiting
         unanswered = isinstance(self.state, Live) and bool(self.state.outstanding)
-        self._waiting_since = now if unanswered or self._requests.oldest_sent() != NEVER else None
-
-    def _suspect_at(self) -> Instant:
-        """When the silence of this endpoint is long enough to get another stream beside it."""
-        limit = max(min(suspicion_us_max, self.settings.ttl_ms * MS // 4), 3 * self._rtt_us)
-        return NEVER if self._waiting_since is None else Instant(self._waiting_since + (limit << self._patience))
+        self._patience.good_answer(now, more=unanswered or self._requests.oldest_sent() != NEVER)
 
     def _deadline(self) -> Instant:
         instants = [self.offices.deadline()]
         if self.endpoint is not None:
-            instants += [self._requests.deadline(), self._suspect_at()]
+            instants += [self._requests.deadline(), self._patience.suspect_at()]
             if isinstance(self.state, Live):
                 instants.append(self.state.keep_at)
         return min(instants, default=NEVER)

@@ -35,6 +35,7 @@ from tenure.client.errors import (
 )
 from tenure.client.signals import Signal
 from tenure.client.thread import Keeper, ttl_ms_default
+from tenure.leadership.engine import ReleaseCause
 
 _log: Final = logging.getLogger("tenure.client")
 _look_seconds: Final = 0.5
@@ -201,7 +202,7 @@ class Leadership:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish().close(_goodbye_seconds)
+        self._finish(kind).close(_goodbye_seconds)
 
     async def __aenter__(self) -> Lease:
         shared, seat = self._begin()
@@ -217,7 +218,7 @@ class Leadership:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._finish().aclose(_goodbye_seconds)
+        await self._finish(kind).aclose(_goodbye_seconds)
 
     def _begin(self) -> tuple["Shared", Seat]:
         if self._held is not None:
@@ -261,18 +262,29 @@ class Leadership:
             case _:
                 return TimedOut(f"{waited}: somebody else leads")
 
-    def _finish(self) -> "Goodbye":
+    def _finish(self, kind: type[BaseException] | None = None) -> "Goodbye":
+        """`kind`: the exception by which the block was left; the history keeps its name."""
         assert self._held is not None, "only what was entered is left"
         (shared, seat), self._held = self._held, None
         if shared.keeper.is_ours():
             if seat.granted is not None:
-                shared.keeper.release(self._election, seat.granted.term)
+                reason = None if kind is None else _name_of(kind)
+                shared.keeper.release(self._election, seat.granted.term, cause=_cause_of(kind), reason=reason)
             else:
                 shared.keeper.withdraw(self._election)
         seat.cause = seat.cause or "released"
         seat.lost.set()
         seat.ended.set()
         return _keepers.give_back(self._wish, shared, self._election)
+
+
+def _cause_of(kind: type[BaseException] | None) -> ReleaseCause:
+    """An error is a crash. To be cancelled or interrupted is none, nor is to hear that the lease is lost."""
+    return "crash" if kind is not None and issubclass(kind, Exception) and kind is not LeaseLost else "released"
+
+
+def _name_of(kind: type[BaseException]) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 class Goodbye:

@@ -30,6 +30,7 @@ from tenure.client.keeper import KeeperCore, Output, Settings
 from tenure.client.link import Link, LinkBroken
 from tenure.client.resolving import Resolver
 from tenure.client.signals import Signal
+from tenure.leadership.engine import ReleaseCause
 
 ttl_ms_default: Final = 3_000
 exit_close_seconds: Final = 0.5
@@ -138,11 +139,14 @@ class Keeper:
             self._core.withdraw(name)
         self._wake()
 
-    def release(self, election: str, term: int) -> None:
-        """End the holding of `term` here and now, then give it back and stop standing (P3.7)."""
+    def release(self, election: str, term: int, *, cause: ReleaseCause = "released", reason: str | None = None) -> None:
+        """End the holding of `term` here and now, then give it back and stop standing (P3.7).
+
+        `cause` and `reason` (cut after 200 characters) are what the history will say of it.
+        """
         name = self._ours(election)
         with self._lock:
-            self._core.release(name, Term(term))
+            self._core.release(name, Term(term), cause, reason)
         self._wake()
 
     def report(self, health: int, lag: int | None = None) -> None:

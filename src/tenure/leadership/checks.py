@@ -76,6 +76,8 @@ def _request(request: AnyRequest) -> None:
             session_id(request.session)
             election_name(request.election)
             counter(request.term, "term", minimum=1)
+            if request.reason is not None and len(request.reason) > limits.release_reason_chars_max:
+                raise Invalid("reason", f"at most {limits.release_reason_chars_max} characters")
         case Withdraw():
             session_id(request.session)
             election_name(request.election)

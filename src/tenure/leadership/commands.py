@@ -15,7 +15,7 @@ from msgspec import Struct
 from tenure.base.errors import TenureError
 from tenure.base.ids import ConsensusTerm, ElectionName, LogIndex, NodeId, SessionId, Term
 from tenure.leadership import engine
-from tenure.leadership.engine import AnyRequest, Cause, ElectionConfig, Keyed, Sequenced
+from tenure.leadership.engine import AnyRequest, Cause, ElectionConfig, Keyed, ReleaseCause, Sequenced
 
 command_version: Final = 1
 
@@ -68,6 +68,8 @@ class Release(Body, frozen=True, tag="r"):
     election: ElectionName
     term: Term
     withdraw: bool
+    cause: ReleaseCause = "released"
+    reason: str | None = None
 
 
 class Stepdown(Body, frozen=True, tag="sd"):
@@ -256,7 +258,9 @@ def body_of(request: AnyRequest) -> AnyBody:
         case engine.Withdraw():
             return Withdraw(request.session, request.election)
         case engine.Release():
-            return Release(request.session, request.election, request.term, request.withdraw)
+            return Release(
+                request.session, request.election, request.term, request.withdraw, request.cause, request.reason
+            )
         case engine.Stepdown(election=str() as election):
             return Stepdown(
                 election,

@@ -78,7 +78,7 @@ def release(turn: Turn, body: Release) -> Released | Refused:
         held = f"held under term {holder.term}" if holder is not None else "vacant"
         reason = f"session {body.session} doesn't hold {body.election!r} under term {body.term}; it is {held}"
         return Refused("not_held", reason, current_term=election.last_term)
-    holdings.end(turn, election, "released")
+    holdings.end(turn, election, body.cause, reason=body.reason)
     if body.withdraw:
         holdings.stand_down(turn, election, body.session, "withdrawn")
     return Released(election.name, body.term)

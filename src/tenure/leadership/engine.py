@@ -68,6 +68,7 @@ from tenure.leadership.values import (
     Origin,
     Phase,
     Refused,
+    ReleaseCause,
     Sequenced,
     Transition,
 )
@@ -118,6 +119,7 @@ __all__ = [
     "ReadSession",
     "Refused",
     "Release",
+    "ReleaseCause",
     "Released",
     "Request",
     "Sequenced",

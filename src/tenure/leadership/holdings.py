@@ -91,19 +91,24 @@ def hand_over(turn: Turn, election: Election, handover: Handover) -> None:
     )
 
 
-def end(turn: Turn, election: Election, how: Cause, silent_ms: int | None = None) -> None:
-    """End the holding. `how` it ended names the last phase; why it ended is the stepdown's cause if one had begun."""
+def end(turn: Turn, election: Election, how: Cause, silent_ms: int | None = None, reason: str | None = None) -> None:
+    """End the holding. `how` it ended names the last phase; why it ended is the stepdown's cause if one had begun.
+
+    `reason` is the word of who gave it back; a stepdown's own stands above it.
+    """
     holder, handover = election.holder, election.handover
     assert holder is not None
     cause = handover.cause if handover is not None else how
     phases = (Phase("last_heard", turn.at_ms - silent_ms),) if silent_ms is not None else ()
     last = "revoked" if how in {"stepdown", "switchover", "unhealthy"} else how
-    _amend(election, (*phases, Phase(last, turn.at_ms)), ended=cause)
+    if handover is not None and handover.reason is not None:
+        reason = None
+    _amend(election, (*phases, Phase(last, turn.at_ms)), ended=cause, reason=reason)
     del turn.state.sessions[holder.session].holds[election.name]
     if handover is not None:
         election.bars[holder.node] = Bar("stepped_down", turn.index)
         election.successor = handover.successor
-    elif how == "released":
+    elif how in {"released", "crash"}:
         election.bars[holder.node] = Bar("released", turn.index)
     election.holder = None
     election.handover = None

@@ -23,6 +23,7 @@ wait_ms_max: Final = 3_600_000
 cooldown_ms_max: Final = 24 * 3_600_000
 lag_max_max: Final = 2**53 - 1
 reason_chars_max: Final = 500
+release_reason_chars_max: Final = 200
 
 kv_value_bytes_max: Final = 1 << 20
 kv_keys_max: Final = 100_000

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import ElectionName, MemberId, NodeId, SessionId, Term
-from tenure.leadership.values import Demand, ElectionConfig, ElectionView, Holding, Lease
+from tenure.leadership.values import Demand, ElectionConfig, ElectionView, Holding, Lease, ReleaseCause
 
 R = TypeVar("R")
 
@@ -116,13 +116,18 @@ class Released(Struct, frozen=True, tag="released"):
     term: Term
 
 
-class Release(Request[Released], frozen=True, tag="release"):
-    """Give the office back; stays a candidate unless `withdraw`. Names the term (P3.6); 409 `not_held` otherwise."""
+class Release(Request[Released], frozen=True, tag="release", omit_defaults=True):
+    """Give the office back; stays a candidate unless `withdraw`. Names the term (P3.6); 409 `not_held` otherwise.
+
+    `cause` and `reason` (at most 200 characters) are for the history: `crash` if the application had failed.
+    """
 
     session: SessionId
     election: ElectionName
     term: Term
     withdraw: bool = False
+    cause: ReleaseCause = "released"
+    reason: str | None = None
 
 
 class Stepped(Struct, frozen=True, tag="stepped"):

@@ -135,9 +135,13 @@ class Phase(Struct, frozen=True):
     at_ms: int
 
 
+ReleaseCause = Literal["released", "crash"]
+"""What who gives an office back may say of why."""
+
 Cause = Literal[
     "first",  # nobody held it before
     "released",  # the holder gave it back
+    "crash",  # given back by whoever watches over the application, because that had failed
     "closed",  # the holder's session was closed
     "expired",  # the holder's session ran out
     "stepdown",

@@ -32,6 +32,7 @@ from tenure.leadership.engine import (
     ReadSession,
     Refused,
     Release,
+    ReleaseCause,
     Status,
     Stepdown,
     Validate,
@@ -46,6 +47,7 @@ session_ttl_ms_max: Final = 3_600_000
 meta_entries_max: Final = 32
 meta_text_bytes_max: Final = 256
 reason_bytes_max: Final = 512
+release_reason_chars_max: Final = 200
 priority_max: Final = 1_000_000
 wait_ms_max: Final = 600_000
 grace_ms_max: Final = 3_600_000
@@ -99,6 +101,8 @@ class ReleaseBody(Body, frozen=True):
     session: Session
     term: Counter
     withdraw: bool = False
+    cause: ReleaseCause = "released"
+    reason: Annotated[str, Meta(max_length=release_reason_chars_max)] | None = None
 
 
 class PauseBody(Body, frozen=True):
@@ -318,6 +322,8 @@ def check(request: AnyRequest) -> None:  # noqa: C901 - one arm per request
             session_id(session)
             election_name(election)
             counter(term, "term")
+            if len(request.reason or "") > release_reason_chars_max:
+                raise Invalid("reason", f"must have at most {release_reason_chars_max} characters")
         case Stepdown():
             _check_stepdown(request)
         case Configure(election, config):
