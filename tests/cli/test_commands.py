@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tenure.cli.status import described
 from tenure.client.lease import Leadership, lead
+from tenure.leadership.engine import ConsensusView, StatusReport
 from tests.api.scripted import serving
 from tests.cli.conftest import Tenure
 
@@ -24,6 +26,23 @@ def test_status_shows_members_elections_and_nodes(ask: Tenure, url: str) -> None
     rows = [line.split() for line in said.out.splitlines()]
     assert ["orders", "a", str(lease.term), "held"] in [row[:4] for row in rows]
     assert "\x1b" not in said.out, "no colours where there is no terminal"
+
+
+@pytest.mark.parametrize(
+    ("state", "missing", "obstacle", "said"),
+    [
+        ("founding", ("m2", "m3"), None, "FOUNDING: waits for m2, m3;"),
+        ("refused", (), "the cluster stands", "REFUSED: m1 can't found or join the cluster: the cluster stands"),
+        ("stopped", (), "an unknown command", "STOPPED: m1 takes no part any more: an unknown command"),
+        ("follower", ("m2",), None, "m1 hears no leader. Not connected: m2. See that the others run"),
+    ],
+)
+def test_status_without_a_quorum_says_why(
+    state: str, missing: tuple[str, ...], obstacle: str | None, said: str
+) -> None:
+    nothing = ConsensusView(None, 0, 0, 0)
+    report = StatusReport(None, "m1", state, False, nothing, {}, {}, {}, missing=missing, obstacle=obstacle)
+    assert said in described(report)
 
 
 def test_status_as_json_has_the_shape_of_the_api(ask: Tenure) -> None:

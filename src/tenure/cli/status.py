@@ -70,9 +70,15 @@ def described(report: StatusReport) -> str:
 
 
 def _no_quorum(report: StatusReport) -> str:
+    if report.state == "refused":
+        return f"REFUSED: {report.member} can't found or join the cluster: {report.obstacle or 'its log says why'}"
+    if report.obstacle is not None:
+        return f"STOPPED: {report.member} takes no part any more: {report.obstacle}"
     if report.state == "founding":
         return f"FOUNDING: waits for {', '.join(report.missing) or 'the others'}; all founding members take part once."
-    return f"NO QUORUM: nothing can be decided; {report.member} hears no leader. See that the others run and reach it."
+    missing = f" Not connected: {', '.join(report.missing)}." if report.missing else ""
+    said = f"NO QUORUM: nothing can be decided; {report.member} hears no leader."
+    return f"{said}{missing} See that the others run and reach it."
 
 
 def _member(name: str, member: MemberView) -> list[Cell]:

@@ -296,7 +296,11 @@ class NodeView(Struct, frozen=True):
 
 
 class StatusReport(Struct, frozen=True, tag="status"):
-    """`GET /status`. `quorum` false: as far as known, answered with 503."""
+    """`GET /status`. `quorum` false: as far as known, answered with 503.
+
+    `state`: founding, refused (it can't found or join), stopped, or its role in the consensus. `missing`: without a
+    quorum, the members that aren't heard. `obstacle`: why it can't found or take part, in words for the operator.
+    """
 
     cluster_id: str | None
     member: str
@@ -308,6 +312,7 @@ class StatusReport(Struct, frozen=True, tag="status"):
     elections: dict[str, ElectionView]
     protection: dict[str, str] = {}
     missing: tuple[str, ...] = ()
+    obstacle: str | None = None
 
 
 class Status(Request[StatusReport], frozen=True, tag="read_status"):

@@ -193,6 +193,10 @@ class Raft:
             for peer, one in core.role.progress.items()
         }
 
+    def is_linked(self, member: MemberId) -> bool:
+        """Whether a connection from `member` stands; a frozen one may have one too."""
+        return member in self._core.links
+
     def known_batch(self, member: MemberId) -> BatchNumber:
         """The highest durable batch number of `member` that is known here; the handshake tells it (P1.3)."""
         return self._core.known_batches.get(member, BatchNumber(0))

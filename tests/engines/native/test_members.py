@@ -124,6 +124,26 @@ def test_a_member_whose_directory_was_emptied_is_refused_with_what_to_do(tmp_pat
             assert isinstance(refused, Refused)
             assert refused.code == "founding"
             assert "member replace" in refused.reason
+            report = await wiped.engine.ask(Status())
+            assert isinstance(report, StatusReport)
+            assert (report.state, report.quorum, report.obstacle) == ("refused", False, refused.reason)
+
+    run(story())
+
+
+def test_a_member_without_a_quorum_names_who_is_missing(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with members(tmp_path, 3) as cluster:
+            await cluster.leader()
+            engine = cluster.running["m2"].engine
+            report = await engine.ask(Status())
+            assert isinstance(report, StatusReport)
+            assert (report.quorum, report.missing, report.obstacle) == (True, (), None)
+            await cluster.crash("m1")
+            await cluster.crash("m3")
+            report = await engine.ask(Status())
+            assert isinstance(report, StatusReport)
+            assert (report.quorum, report.missing, report.obstacle) == (False, ("m1", "m3"), None)
 
     run(story())
 

@@ -302,7 +302,13 @@ def test_an_unknown_command_stops_the_member_with_a_clear_error() -> None:
     cluster.run(100)
     fatal = next(effects.fatal for effects in only.effects if effects.fatal is not None)
     assert fatal.reason == "unknown_feature"
-    assert isinstance(cluster.answer(only, KvPut("a", b"1")), Refused)
+    refused = cluster.answer(only, KvPut("a", b"1"))
+    assert isinstance(refused, Refused)
+    assert fatal.text in refused.reason
+    for stale in (False, True):
+        report = cluster.answer(only, Status(stale))
+        assert isinstance(report, StatusReport)
+        assert (report.state, report.quorum, report.obstacle) == ("stopped", False, fatal.text)
 
 
 def test_watchers_see_every_transition_once_and_in_order() -> None:

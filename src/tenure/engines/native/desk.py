@@ -81,7 +81,7 @@ class Desk:
         pending = Pending(token, request, origin, peer, Instant(turn.now + self._limits.ask_timeout_us))
         key = self.book.add(pending)
         if turn.stopped:
-            self.answer(key, pending, Refused("no_quorum", "this member has stopped taking part"))
+            self._answer_stopped(key, pending, self._replica.obstacle or "for good")
         elif len(self.book.ordinary) > self._limits.pending_max:
             self.answer(key, pending, Refused("too_many", "too many requests wait at this member", retry_after_ms=200))
         else:
@@ -228,6 +228,12 @@ class Desk:
     def stop(self, reason: str) -> None:
         """The member takes no part any more."""
         for key, pending in self.book.items():
+            self._answer_stopped(key, pending, reason)
+
+    def _answer_stopped(self, key: int, pending: Pending, reason: str) -> None:
+        if type(pending.request) is Status and pending.peer is None:
+            self.answer(key, pending, views.status(self._replica, self._turn.now, self._turn.wall, quorum=False))
+        else:
             self.answer(key, pending, Refused("no_quorum", f"this member has stopped: {reason}"))
 
     def deadline(self) -> Instant:

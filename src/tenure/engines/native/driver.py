@@ -163,13 +163,14 @@ class NativeEngine:
             return StatusReport(
                 cluster_id=None,
                 member=self._name,
-                state="stopped" if self._closed else "founding",
+                state="stopped" if self._closed else "founding" if self.obstacle is None else "refused",
                 quorum=False,
                 consensus=ConsensusView(None, 0, 0, 0),
                 members={},
                 nodes={},
                 elections={},
                 missing=self.missing,
+                obstacle=self.obstacle,
             )
         if self._closed:
             return Refused("no_quorum", "this member is stopping", retry_after_ms=200)

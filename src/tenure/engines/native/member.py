@@ -187,7 +187,7 @@ class Member:
         """We are part of a cluster: from now on by ids, and with the engine."""
         assert self._links is not None
         self._record = record
-        self._engine.missing = ()
+        self._engine.missing, self._engine.obstacle = (), None
         self._tells.sealed(record)
         replica, disk = self._begin(record)
         # Still by names: a wiped member at a known address must hear from the sealed ones why it is refused (P1.2).

@@ -68,6 +68,8 @@ class Replica:
         self.limits = limits or ReplicaSettings()
         self.rng = rng
         self.turn = Turn(now)
+        self.obstacle: str | None = None
+        """Why it takes no part any more."""
         self._steward_settings = steward or StewardSettings()
         self._desk = Desk(self, rng.below(2**40), self.applied)
         self._decisions: dict[int, bytes] = {}
@@ -216,6 +218,7 @@ class Replica:
         turn.leading = turn.serving = False
         self.steward = None
         turn.out.fatal = fatal
+        self.obstacle = fatal.text
         self._desk.stop(fatal.text)
 
     # --- applying ---------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def read(replica: "Replica", request: AnyRequest, now: Instant, wall_ms: WallMs) -> AnyResult:
     """Answer a read from the applied state. On the serving leader with the steward's hints of expiry and health."""
     if type(request) is Status:
-        return status(replica, now, wall_ms, quorum=replica.raft.leader is not None)
+        return status(replica, now, wall_ms, quorum=replica.raft.leader is not None and not replica.stopped)
     return replica.machine.read(request, hints_of(replica, now, wall_ms))
 
 
@@ -50,6 +50,18 @@ def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> S
         nodes=machine.nodes(hints),
         elections={view.election: view for view in machine.elections(hints)},
         protection=replica.protection,
+        missing=() if quorum else _missing(replica),
+        obstacle=replica.obstacle,
+    )
+
+
+def _missing(replica: "Replica") -> tuple[str, ...]:
+    """Who counts for a quorum and has no connection to this member."""
+    raft = replica.raft
+    return tuple(
+        seat.name
+        for seat in raft.configuration.seats
+        if seat.role != "observer" and seat.id != replica.me and not raft.is_linked(seat.id)
     )
 
 
