@@ -56,6 +56,16 @@ def test_an_empty_directory_becomes_a_member_with_an_id_of_its_own(tmp_path: Pat
     other.store.close(clean=True)
 
 
+def test_what_a_member_keeps_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        opened(tmp_path).store.close(clean=False)
+    finally:
+        os.umask(before)
+    for name in ("tenure.db", "tenure.db-wal"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
 def test_a_wiped_directory_is_empty_and_a_new_id(tmp_path: Path) -> None:
     found = Store.open(tmp_path / "d", "m1")
     found.store.set_founding("sealed", RECORD)

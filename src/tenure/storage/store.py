@@ -1,5 +1,6 @@
 """The store of one member: one durable transaction per batch, checked in full when it is opened."""
 
+import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -377,6 +378,8 @@ def _insert(rows: int) -> str:
 def _make(folder: Folder, identity: StoredIdentity, vfs: str | None) -> None:
     """Under another name until it is whole; the mark first, so that the renamed store opens as a cleanly closed one."""
     folder.clear_unmade()
+    with naming(folder.new):  # the owner's alone; SQLite gives its other files the same mode
+        os.close(os.open(folder.new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     head = database.make(folder.new, identity, vfs)
     folder.write_mark(Mark(identity.member, head.writes, head.record.number, head.chain))
     with naming(folder.database):
