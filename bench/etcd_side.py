@@ -330,7 +330,7 @@ class EtcdSide:
         return await self.put_lane(member)
 
     async def grant(self, member: int, ttl_s: int = 60) -> int:
-        """A new lease. Tuned to 10/50 ms, etcd loses its leader now and then on a busy machine: then it is asked again."""
+        """A new lease. Tuned to 10/50 ms, etcd loses its leader now and then on a busy machine: then ask again."""
         for _ in range(grant_tries_max - 1):
             try:
                 return await self._grant(member, ttl_s)

@@ -59,6 +59,8 @@ def test_a_new_leader_starts_without_the_old_ones_jitter() -> None:
     timing = Timing(SETTINGS)
     timing.gap_sample(H + 90 * MS, H, Instant(0))
     assert timing.forget_leader(LEADER) == H + SETTINGS.floor_us
+    timing.gap_sample(H, H, Instant(H))
+    assert timing.leader_timeout(LEADER, H, Instant(H)) == H + SETTINGS.floor_us
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=16))

@@ -204,6 +204,7 @@ class Timing:
     def forget_leader(self, leader: MemberId | None) -> int:
         """A new leader or connection starts at H + max(floor, 3·srtt) (P6.2); returns it."""
         srtt = self.srtt(leader) if leader is not None else 0
+        self._gap_max = 0
         self._gaps = Smooth()
         self._timeout = self._settings.heartbeat_us + max(self._settings.floor_us, 3 * srtt)
         self.leader_lateness = 0
