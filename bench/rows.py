@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from bench import measure
 from bench.sides import Side
+
+hand_over_s_max: Final = 15
+hand_over_tries_max: Final = 4
 
 Samples = dict[str, list[float]]
 Measure = Callable[[Side, "Effort"], Awaitable[Samples]]
@@ -90,12 +93,25 @@ async def _office(side: Side, effort: Effort) -> Samples:
     leader = await side.settled()
     for _ in range(effort.blows):
         for name in samples:
-            office = await side.office(leader)
-            try:
-                samples[name].append(await (office.stepdown_ms() if name == "stepdown" else office.crash_ms()))
-            finally:
-                await office.close()
+            samples[name].append(await _hand_over(side, leader, name))
     return samples
+
+
+async def _hand_over(side: Side, leader: int, name: str) -> float:
+    """One hand-over. A side that lost its own leader meanwhile (etcd tuned to 10/50 ms does, here) is asked again, and
+    that is printed; `TimeoutError` after the last try.
+    """
+    for _ in range(hand_over_tries_max):
+        office = await side.office(leader)
+        try:
+            async with asyncio.timeout(hand_over_s_max):
+                return await (office.stepdown_ms() if name == "stepdown" else office.crash_ms())
+        except (TimeoutError, OSError) as error:
+            print(f"  {name}: no hand-over within {hand_over_s_max} s ({error!r}), once more")  # noqa: T201 - a report
+            leader = await side.settled()
+        finally:
+            await office.close()
+    raise TimeoutError(f"no {name} in {hand_over_tries_max} tries")
 
 
 MEASURES: dict[str, Measure] = {
