@@ -62,6 +62,21 @@ def test_more_pipelined_requests_than_the_limit_wait_in_the_socket(engine: Scrip
         assert [body["key"] for _, body in read_answers(raw, 40)] == [f"k{number}" for number in range(40)]
 
 
+def test_large_values_are_read_one_at_a_time_for_a_client_that_asks_for_many_at_once(engine: Scripted) -> None:
+    """A burst of short requests must not make the member build all the long answers at once."""
+    engine.is_holding = True
+    asked = b"GET /v1/kv/large HTTP/1.1\r\nhost: x\r\n\r\n"
+    with serving(engine) as server, server.dial() as raw:
+        raw.sendall(asked * 20 + put("last"))
+        server.until(lambda: len(engine.held) >= 1)
+        assert server.do(lambda: len(engine.held)) == 1
+        engine.values["large"] = b'"x"'
+        server.do(engine.let_go)
+        answers = read_answers(raw, 21)
+    assert [body["key"] for _, body in answers] == ["large"] * 20 + ["last"]
+    assert len(engine.asked) == 21
+
+
 @pytest.mark.parametrize("size", [1, 7, 50])
 def test_requests_in_pieces_are_whole_requests(server: Server, size: int) -> None:
     text = put("a", "x" * 100) + put("b") + b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" + put("c")

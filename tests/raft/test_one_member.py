@@ -5,7 +5,7 @@ from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import MS, Instant
 from tenure.raft.core import Raft
 from tenure.raft.entries import COMMAND, FEATURE, Configuration, Entry, HardState, Restored, Seat, Snapshot
-from tenure.raft.events import Event, LinkLost, LinkUp, Persisted, Received
+from tenure.raft.events import Event, LinkLost, LinkUp, Persisted, Received, TakeSnapshot
 from tenure.raft.messages import (
     AnyMessage,
     Append,
@@ -170,6 +170,24 @@ def test_a_write_from_before_an_install_says_nothing_about_the_snapshot() -> Non
     member.hear(M3, chunk)
     member.persist()
     assert member.raft.durable_index == 0
+
+
+def test_a_snapshot_is_not_taken_while_an_installed_one_waits_for_the_disk() -> None:
+    """One write holds one snapshot: the store begins its log behind that of an install (seed 1082325026243)."""
+    member = Member(1)
+    member.hear(M1, append(1, (1, 1), entries(1, first=2)))  # on its way to the disk
+    chunk = SnapshotChunk(ConsensusTerm(2), LogIndex(3), ConsensusTerm(2), CONFIGURATION, 1, 0, 1, b"x")
+    member.hear(M3, chunk)
+    member.hear(M3, append(2, (3, 2), entries(2, 2, first=4), commit=5))
+    ready = member.step(TakeSnapshot(LogIndex(5), b"five"))
+    assert [trace.what for trace in ready.traces] == ["snapshot_deferred"]
+    member.persist()
+    batch = member.batch
+    assert batch is not None
+    assert batch.install
+    assert batch.snapshot is not None
+    assert batch.snapshot.index == 3
+    assert [entry.index for entry in batch.entries] == [4, 5]
 
 
 def test_an_acknowledgement_that_waits_keeps_its_term() -> None:

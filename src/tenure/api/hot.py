@@ -265,7 +265,8 @@ class HotProtocol(HttpToolsProtocol):
         headers = dict(self.headers)
         match method:
             case b"GET" if target[1] is not None:
-                if b"content-length" in headers:
+                # Short questions may have long answers: behind another they wait, as uvicorn does for the client.
+                if b"content-length" in headers or self._replies:
                     return None
             case b"PUT" | b"POST" if (target[3] is not None) == (method == b"POST") and target[2] is None:
                 length = int(headers.get(b"content-length", limits.hot_body_bytes_max + 1))

@@ -14,6 +14,9 @@ def take(core: Core, event: TakeSnapshot) -> None:
     if core.snapshot is not None and index <= core.snapshot.index:
         core.trace("snapshot_outdated", index=index)
         return
+    if core.disk.install:  # an installed one gathers still: the two can't be one write, the next chance comes soon
+        core.trace("snapshot_deferred", index=index)
+        return
     assert index <= core.applied_to, "a snapshot is of an applied index"
     term = core.log.term_at(index)
     assert term is not None
