@@ -17,7 +17,9 @@ FAULTS_STEPS: Final = 15_000
 HEALING_STEPS: Final = 5_000
 REDERIVE_STEPS: Final = 1_000
 QUIET_STEPS_MAX: Final = 20_000
-"""How many steps more the last operations may take before that is a failure of its own."""
+"""How many steps more the last operations may take before that is a failure of its own …"""
+QUIET_PATIENCES: Final = 3
+"""… if a client has had the time to lose its patience so often."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ class Run:
         """L1, L2, L4: a leader, no operation open, everybody caught up."""
         world = self.world
         end = world.steps + QUIET_STEPS_MAX
-        while (text := self.unrest()) and world.steps < end:
+        # Who asked a member that died waits for its own patience; TTLs of 20 ms make 10 000 steps of a second.
+        end_us = world.now + QUIET_PATIENCES * world.plan.patience_us
+        while (text := self.unrest()) and (world.steps < end or (world.now < end_us and world.steps < 20 * end)):
             world.run_until_step(world.steps + 200)
         world.observer.require(not text, "liveness", text)
 
