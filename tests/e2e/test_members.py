@@ -126,7 +126,8 @@ def test_a_member_whose_directory_was_emptied_is_refused_and_told_what_to_do(tmp
         assert three[wiped].ask("GET", "/livez").status == 200
         assert three[wiped].ask("GET", "/readyz").status == 503
         report = three[wiped].ask("GET", "/status")
-        assert (report.status, report.data["state"]) == (503, "founding")
+        assert (report.status, report.data["state"]) == (503, "refused")
+        assert "member replace" in report.data["obstacle"]
         # It counts for nothing: with one more dead there is no quorum, so nothing is acknowledged that could be lost.
         assert (three.leader(), three.term()) == (leader, term)
         other = next(member.name for member in three.running if member.name not in {wiped, leader})

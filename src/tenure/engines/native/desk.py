@@ -211,6 +211,8 @@ class Desk:
         """Requests whose deadline has come end with what can be said."""
         turn = self._turn
         for key, pending in self.book.overdue(turn.now):
+            if self.book.get(key) is not pending:
+                continue  # it waited for our own client session, which was overdue before it
             if pending.stage == SUCCESSION and pending.begun is not None:
                 self._stepdowns.leave(pending.begun.election, key)
                 self.answer(key, pending, pending.begun)
@@ -228,7 +230,8 @@ class Desk:
     def stop(self, reason: str) -> None:
         """The member takes no part any more."""
         for key, pending in self.book.items():
-            self._answer_stopped(key, pending, reason)
+            if self.book.get(key) is pending:
+                self._answer_stopped(key, pending, reason)
 
     def _answer_stopped(self, key: int, pending: Pending, reason: str) -> None:
         if type(pending.request) is Status and pending.peer is None:
