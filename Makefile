@@ -6,7 +6,7 @@ SHELL := bash
 PY := .venv/bin/python
 SEEDS ?= 100
 ROUNDS ?= 10
-SIM_SECONDS ?= 180
+SIM_SECONDS ?= 90
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
