@@ -10,7 +10,7 @@ from tenure.leadership.engine import AnyResult, Configure, ElectionConfig
 from tests.sim.nemesis import Nemesis
 from tests.sim.observer import Broken
 from tests.sim.plan import RHO_PPM, draw, wild_rate
-from tests.sim.users import Client, Node
+from tests.sim.users import HEALED_PATIENCE_US, Client, Node
 from tests.sim.world import Clock, User, World
 
 FAULTS_STEPS: Final = 15_000
@@ -114,7 +114,7 @@ class Run:
         world = self.world
         end = world.steps + QUIET_STEPS_MAX
         # Who asked a member that died waits for its own patience; TTLs of 20 ms make 10 000 steps of a second.
-        end_us = world.now + QUIET_PATIENCES * world.plan.patience_us
+        end_us = world.now + QUIET_PATIENCES * max(world.plan.patience_us, HEALED_PATIENCE_US)
         while (text := self.unrest()) and (world.steps < end or (world.now < end_us and world.steps < 20 * end)):
             world.run_until_step(world.steps + 200)
         world.observer.require(not text, "liveness", text)

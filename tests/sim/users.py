@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from random import Random
 
 KEYS = ("a", "b", "c", "d/e")
+HEALED_PATIENCE_US = 3 * SECOND
 
 
 @dataclass
@@ -116,7 +117,7 @@ class Client:
         if repeatable and not self.world.healed and self.rng.random() < 0.05:
             self.world.ask(self, tag, self.member(), pending.request, pending.origin)
             pending.doubtful = pending.doubtful or isinstance(pending.request, KvPut)
-        patience = self.world.plan.patience_us if not self.world.healed else 3 * SECOND
+        patience = self.world.plan.patience_us if not self.world.healed else HEALED_PATIENCE_US
         self.world.later(patience, lambda: self.impatient(pending, tag))
 
     def retry(self, pending: Pending) -> None:
