@@ -181,7 +181,7 @@ def outcome(three: Cluster, name: str, **changes: object) -> tuple[int, str]:
 
 def test_a_second_process_on_one_directory_is_refused_and_the_first_one_named(tmp_path: Path) -> None:
     with cluster(tmp_path) as three:
-        code, words = outcome(three, "m2", api="127.0.0.1:0")
+        code, words = outcome(three, "m2", api="127.0.0.1:0", peer="127.0.0.1:0")
         assert code == exit_error, words
         assert f"in use by process {three['m2'].pid}" in words
         code, words = outcome(three, "m2")
