@@ -7,7 +7,7 @@ from msgspec import Struct
 from tenure.base.ids import MemberId
 from tenure.leadership import commands
 from tenure.leadership.engine import AnyRequest, AnyResult, Keepalive, Kept, Refused, Release, Stepdown, Stepped
-from tenure.raft.entries import CONFIGURATION, FEATURE, NOOP, Entry, Snapshot
+from tenure.raft.entries import CONFIGURATION, FEATURE, NOOP, Configuration, Entry, Snapshot, configuration_of
 from tenure.raft.messages import (
     AnyMessage,
     Append,
@@ -23,6 +23,7 @@ from tenure.raft.messages import (
     LeaderLost,
     PreVote,
     PreVoteReply,
+    Removed,
     SnapshotChunk,
     SnapshotChunkReply,
     TimeoutNow,
@@ -69,12 +70,18 @@ def entry(item: Entry | Snapshot) -> str:
         case kind if kind == NOOP:
             what = "no-op"
         case kind if kind == CONFIGURATION:
-            what = "configuration"
+            what = seats(configuration_of(item))
         case kind if kind == FEATURE:
             what = f"feature {item.data.decode()}"
         case _:
             what = f"kind {item.kind}"
     return f"{place(item.index, item.term)} {what}"
+
+
+def seats(configuration: Configuration) -> str:
+    """A configuration: voters by name, others with their role."""
+    marks = {"voter": "", "witness": "(witness)", "observer": "(observer)"}
+    return "{" + " ".join(name_of(seat.id) + marks[seat.role] for seat in configuration.seats) + "}"
 
 
 def _command(data: bytes) -> str:
@@ -140,7 +147,7 @@ def message(content: AnyMessage) -> str:
 
 
 def _sign(
-    content: Heartbeat | HeartbeatReply | DurableProbe | DurableProbeReply | TimeoutNow | Found | HigherTerm,
+    content: Heartbeat | HeartbeatReply | DurableProbe | DurableProbeReply | TimeoutNow | Found | HigherTerm | Removed,
 ) -> str:
     match content:
         case Heartbeat():
@@ -158,6 +165,8 @@ def _sign(
             return f"Found t{content.term} {name_of(content.leader)} epoch {content.epoch}"
         case HigherTerm():
             return f"HigherTerm t{content.term} leader {name_of(content.leader)}"
+        case Removed():
+            return f"Removed at {content.index}"
 
 
 def way(mail: Mail) -> tuple[str, str]:

@@ -20,6 +20,8 @@ such a rewrite is an `expect`, which fails whatever the output. Prefix a command
     backwards                            what is under way arrives in the opposite order
     FILTER: A>B, A>*, *>B, or a type     all must fit
     propose A TEXT [expected=T]          · read A · transfer A [B] · snapshot A
+    newcomer A                           a member that was not founded starts with an empty disk
+    change A WISH [expected=I] [dry]     see `Script.do_change`
     disk A manual|auto · persist A       with a manual disk a write completes only by `persist`
     crash A [keep] · kill A [keep]       the process ends; `kill`: and all others lose their link to it (fin)
     restart A · wipe A                   a new life on what its disk holds; an emptied disk under the same id
@@ -38,14 +40,16 @@ such a rewrite is an `expect`, which fails whatever the output. Prefix a command
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex
 from tenure.base.instants import Instant
 from tenure.raft.core import Raft
-from tenure.raft.entries import COMMAND, Entry, HardState
+from tenure.raft.entries import COMMAND, Entry, HardState, Seat
 from tenure.raft.events import Lateness, ReadIndex, RttSample, Transfer
+from tenure.raft.membership import Add, Demote, Promote, Remove, Replace, Wish
 from tenure.raft.messages import AnyMessage, AppendReply, Envelope, TimeoutNow, Vote
 from tenure.raft.settings import Settings
 from tests.raft import names
@@ -403,6 +407,38 @@ class Script:
         """A snapshot of what is applied."""
         self.stage.snapshot(name)
 
+    def do_newcomer(self, name: str) -> None:
+        """A member that was not founded starts, linked with all that can be reached."""
+        self.stage.join(name)
+        for actor in self.stage.live():
+            if actor.name != name and (name, actor.name) not in self.stage.cut:
+                self.stage.connect(name, actor.name)
+
+    def do_change(self, name: str, *words: str) -> None:
+        """A change of the members.
+
+        change A add B · promote B [witness] · demote B · remove B · replace B by C [witness]
+        """
+        options = [word for word in words if word == "dry" or word.startswith("expected=")]
+        kind, member, *rest = [word for word in words if word not in options]
+        one = names.member_id(member)
+        role: Literal["voter", "witness"] = "witness" if "witness" in rest else "voter"
+        wish: Wish
+        match kind:
+            case "add":
+                wish = Add(Seat(one, member, f"10.0.0.{member[1:]}:8369"))
+            case "promote":
+                wish = Promote(one, role)
+            case "demote":
+                wish = Demote(one)
+            case "remove":
+                wish = Remove(one)
+            case _:
+                assert kind == "replace", kind
+                wish = Replace(one, names.member_id(rest[1]), role)
+        expected = next((LogIndex(int(word[9:])) for word in options if word != "dry"), None)
+        self.stage.change(name, wish, expected, dry_run="dry" in options)
+
     # --- looking ----------------------------------------------------------------------------------------------------
 
     def do_status(self) -> None:
@@ -443,7 +479,7 @@ class Script:
         """What must be so.
 
         expect leader A|nobody              exactly this living member leads, in the highest term of all that lead
-        expect A name=value …               role term commit last durable follows serving holds (commands by commas)
+        expect A name=value …               role term commit last durable follows serving uses holds (lists by commas)
         expect [no] message FILTER …        one is under way
         expect [no] said WORDS              a line of this block holds them
         expect disk A vote=B@T last=I@T     what is durable
@@ -490,6 +526,7 @@ class Script:
             "durable": raft.durable_index,
             "follows": names.name_of(raft.leader),
             "serving": "yes" if raft.is_serving else "no",
+            "uses": ",".join(names.seats(raft.configuration)[1:-1].split()),
             "holds": actor.state().decode().replace(" ", ","),
         }
         for word in words:

@@ -12,7 +12,8 @@ from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import Instant
 from tenure.raft.core import Raft
 from tenure.raft.entries import COMMAND, Configuration, Entry, Seat, Snapshot
-from tenure.raft.events import Event, LinkLost, LinkUp, Persisted, Propose, Received, TakeSnapshot
+from tenure.raft.events import ChangeMembership, Event, LinkLost, LinkUp, Persisted, Propose, Received, TakeSnapshot
+from tenure.raft.membership import Wish
 from tenure.raft.messages import Envelope, Evidence, Heartbeat, HeartbeatReply
 from tenure.raft.ready import Batch, Ready
 from tenure.raft.settings import Identity, Settings
@@ -39,6 +40,7 @@ class Actor:
     raft: Raft | None = None
     deadline: Instant = START
     manual_disk: bool = False
+    configuration: Configuration | None = None
     applied: list[Entry | Snapshot] = field(default_factory=list)
     past: list[Disk] = field(default_factory=list)
     """What the disk held after each batch, for those that go back."""
@@ -77,7 +79,9 @@ class Stage:
         self.settings = settings
         self.configuration = Configuration(LogIndex(0), seats)
         self.actors = {
-            seat.name: Actor(seat.name, seat.id, Disk(self.configuration), SplitMix64(number))
+            seat.name: Actor(
+                seat.name, seat.id, Disk(self.configuration), SplitMix64(number), configuration=self.configuration
+            )
             for number, seat in enumerate(seats)
         }
         self.queue: list[Mail | Write] = []
@@ -115,6 +119,16 @@ class Stage:
         actor.applied = [restored.snapshot] if restored.snapshot else []
         actor.deadline = actor.now
         self.step(actor, [])
+
+    def join(self, name: str) -> None:
+        """A member that was not founded: an empty disk, which knows the founding configuration."""
+        disk = Disk(self.configuration)
+        number = len(self.actors)
+        self.actors[name] = Actor(
+            name, names.member_id(name), disk, SplitMix64(number), configuration=self.configuration,
+            now=max(actor.now for actor in self.actors.values()),
+        )  # fmt: skip
+        self.start(name)
 
     def connect(self, name: str, other: str) -> None:
         """Both ends learn that the link stands, and what the other knows of their disk (P1.3)."""
@@ -163,6 +177,12 @@ class Stage:
         self.apply(actor, ready)
         for read in ready.reads:
             self.say(f"{actor.name} may answer read {read.token} at {read.index}")
+        for changed in ready.changes:
+            why = f", {changed.refusal.code}: {changed.refusal.text}" if changed.refusal else ""
+            self.say(f"{actor.name} change {changed.token}: {changed.outcome}{why}")
+        if ready.configuration is not None and ready.configuration != actor.configuration:
+            actor.configuration = ready.configuration
+            self.say(f"{actor.name} uses {names.seats(ready.configuration)} of index {ready.configuration.index}")
         for ended in ready.transfers:
             self.say(f"{actor.name} transfer {ended.token}: {ended.outcome}, leader {names.name_of(ended.leader)}")
         if ready.fatal is not None:
@@ -223,6 +243,11 @@ class Stage:
         for sent in batch.send_after_persist:
             self.post(sent)
         self.step(actor, [Persisted(batch.number, SYNC_US)])
+
+    def change(self, name: str, wish: Wish, expected: LogIndex | None, *, dry_run: bool) -> None:
+        """Ask for a change of the members."""
+        self.token += 1
+        self.step(self.actors[name], [ChangeMembership(self.token, wish, expected, dry_run)])
 
     # --- the network ------------------------------------------------------------------------------------------------
 

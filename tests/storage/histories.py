@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId, Nonce
-from tenure.raft.entries import COMMAND, CONFIGURATION, Configuration, Entry, HardState, Restored, Seat, Snapshot
+from tenure.raft.entries import COMMAND, Configuration, Entry, HardState, Restored, Seat, Snapshot
 from tenure.raft.founding import Record
 from tenure.raft.ready import Batch
 from tenure.storage import Opened, Store
@@ -49,9 +49,6 @@ def after(state: Restored, batch: Batch) -> Restored:
         held = [one for one in held if one.index < batch.truncate_from]
     held.extend(batch.entries)
     configuration = kept.configuration if kept is not None else Configuration(LogIndex(0), ())
-    for one in held:
-        if one.kind == CONFIGURATION:
-            configuration = msgspec.msgpack.decode(one.data, type=Configuration)
     return Restored(
         hard_state=batch.hard_state or state.hard_state,
         configuration=configuration,

@@ -6,13 +6,20 @@ import sys
 from pathlib import Path
 
 import apsw
-import msgspec
 import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
-from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Restored
+from tenure.raft.entries import (
+    CONFIGURATION,
+    Configuration,
+    Entry,
+    HardState,
+    Restored,
+    configuration_of,
+    encode_configuration,
+)
 from tenure.raft.ready import Batch
 from tenure.storage import Corrupt, Foreign, Locked, Newer, Store
 from tenure.storage.wal import wal_bytes
@@ -168,14 +175,15 @@ def test_the_founding_is_durable_step_by_step(tmp_path: Path) -> None:
     found.store.close(clean=True)
 
 
-def test_a_configuration_in_the_log_is_active_from_append(tmp_path: Path) -> None:
+def test_a_configuration_in_the_log_is_found_again_as_an_entry(tmp_path: Path) -> None:
     later = Configuration(LogIndex(2), ())
     found = opened(tmp_path)
     found.store.set_founding("sealed", RECORD)
-    changed = Entry(LogIndex(2), ConsensusTerm(1), CONFIGURATION, msgspec.msgpack.encode(later))
+    changed = Entry(LogIndex(2), ConsensusTerm(1), CONFIGURATION, encode_configuration(later))
     found.store.write(Batch(BatchNumber(1), entries=(entry(1), changed)))
     found.store.close(clean=True)
-    assert restored(tmp_path).configuration == later
+    assert restored(tmp_path).configuration == RECORD.configuration
+    assert configuration_of(restored(tmp_path).entries[1]) == later
 
 
 def test_a_member_keeps_the_name_it_was_made_with_and_says_so(tmp_path: Path) -> None:

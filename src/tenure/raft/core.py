@@ -8,10 +8,22 @@ from msgspec import Struct
 from tenure.base.chance import Rng
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import Instant
-from tenure.raft import election, following, reads, replication, snapshots, suspicion, ticks, transfer
+from tenure.raft import (
+    changing,
+    configurations,
+    election,
+    following,
+    reads,
+    replication,
+    snapshots,
+    suspicion,
+    ticks,
+    transfer,
+)
 from tenure.raft.disk import check_rollback, completed, know_batches, next_batch
-from tenure.raft.entries import COMMAND, FEATURE, Configuration, Entry, Restored, Snapshot
+from tenure.raft.entries import COMMAND, CONFIGURATION, FEATURE, Configuration, Entry, Restored, Snapshot
 from tenure.raft.events import (
+    ChangeMembership,
     Event,
     Lateness,
     LinkLost,
@@ -39,6 +51,7 @@ from tenure.raft.messages import (
     LeaderLost,
     PreVote,
     PreVoteReply,
+    Removed,
     SnapshotChunk,
     SnapshotChunkReply,
     TimeoutNow,
@@ -234,11 +247,13 @@ class Raft:
             case LinkLost():
                 _link_lost(core, event)
             case RttSample():
-                core.timing.rtt_sample(event.peer, event.rtt_us, core.now)
+                core.timing.rtt_sample(event.peer, event.rtt_us, core.now, counts=event.peer in core.voters)
             case Lateness():
                 following.stalled(core, event.late_us)
             case Transfer():
                 transfer.ask(core, event)
+            case ChangeMembership():
+                changing.ask(core, event)
             case Resign():
                 transfer.give_up(core, "stopping")
             case TakeSnapshot():
@@ -292,6 +307,8 @@ class Raft:
                 following.on_snapshot_chunk(core, sender, message)
             case SnapshotChunkReply() as message:
                 snapshots.on_chunk_reply(core, sender, message)
+            case Removed() as message:
+                configurations.on_removed(core, message)
 
     # --- outputs
 
@@ -308,9 +325,11 @@ class Raft:
         write = next_batch(core)
         ready = Ready(
             tuple(core.send), write, tuple(core.accepted), tuple(core.refused), committed, tuple(core.reads),
-            tuple(core.transfers), tuple(core.traces), core.now if more else ticks.deadline(core), core.fatal,
+            tuple(core.transfers), tuple(core.changes), core.configuration if core.seats_changed else None,
+            tuple(core.traces), core.now if more else ticks.deadline(core), core.fatal,
         )  # fmt: skip
-        for gathered in (core.send, core.accepted, core.refused, core.reads, core.transfers, core.traces):
+        core.seats_changed = False
+        for gathered in (core.send, core.accepted, core.refused, core.reads, core.transfers, core.changes, core.traces):
             if gathered:
                 gathered.clear()
         return ready
@@ -401,7 +420,9 @@ def _note_committed(core: Core, entries: tuple[Entry, ...]) -> None:
     for entry in entries:
         if leader is not None:
             leader.uncommitted_bytes -= len(entry.data)
-        if entry.kind == FEATURE:
+        if entry.kind == CONFIGURATION:
+            configurations.committed(core, entry)
+        elif entry.kind == FEATURE:
             core.feature = int(entry.data)
             core.trace("feature", version=core.feature)
             if core.feature > core.settings.feature_max:

@@ -208,8 +208,8 @@ def on_timeout_now(core: Core, sender: MemberId, message: TimeoutNow) -> None:
 
 def on_higher_term(core: Core, sender: MemberId, message: HigherTerm) -> None:
     """P5.8: a member is stuck above our term; give up ours and lead in the one above its."""
-    if message.term <= core.term or sender not in core.voters:
-        return
+    if message.term <= core.term or sender not in core.peers:
+        return  # an observer counts here: it may have voted when it was asked as a voter (P7.3)
     if message.leader is not None:
         become_follower(core, message.term, "deposed")  # another leads there: outbidding it would depose it (L5)
     elif isinstance(core.role, Leader):

@@ -2,6 +2,7 @@
 
 from typing import Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
@@ -38,10 +39,11 @@ class Seat(Struct, frozen=True):
 
 
 class Configuration(Struct, frozen=True):
-    """Who belongs to the cluster since log index `index` (0: founding)."""
+    """Who belongs to the cluster since log index `index` (0: founding). `removed`: ids that left and never return."""
 
     index: LogIndex
     seats: tuple[Seat, ...]
+    removed: tuple[MemberId, ...] = ()
 
     def voters(self) -> tuple[MemberId, ...]:
         """Ids that count in quorums: voters and witnesses, in the order of their seats."""
@@ -54,6 +56,19 @@ class Configuration(Struct, frozen=True):
     def seat(self, member: MemberId) -> Seat | None:
         """The seat of a member, if it has one."""
         return next((seat for seat in self.seats if seat.id == member), None)
+
+
+def encode_configuration(configuration: Configuration) -> bytes:
+    """What a `CONFIGURATION` entry holds."""
+    return msgspec.msgpack.encode(configuration)
+
+
+def configuration_of(entry: Entry) -> Configuration:
+    """The configuration in a `CONFIGURATION` entry. Raises `msgspec.DecodeError` if it is none."""
+    return msgspec.structs.replace(_configurations.decode(entry.data), index=entry.index)
+
+
+_configurations: Final = msgspec.msgpack.Decoder(Configuration)
 
 
 class HardState(Struct, frozen=True):
@@ -76,8 +91,9 @@ class Snapshot(Struct, frozen=True):
 class Restored(Struct, frozen=True):
     """What the store found when it was opened: where the core starts.
 
-    `batch` is the number of the last durable batch (0: none). `clean` says that the last stop was marked clean (P1.3).
-    `entries` are consecutive and follow `snapshot.index` (or start at 1 without a snapshot) or at any index ≤
+    `configuration` is the one below the entries: the snapshot's, or the one of the founding; later ones stand in the
+    entries. `batch` is the number of the last durable batch (0: none). `clean` says that the last stop was marked clean
+    (P1.3). `entries` are consecutive and follow `snapshot.index` (or start at 1 without a snapshot) or at any index ≤
     `snapshot.index + 1` (a kept tail). `known_batches` holds the highest batch number that others' disks are known to
     have reached.
     """

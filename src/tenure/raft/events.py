@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
+from tenure.raft.membership import Wish
 from tenure.raft.messages import Envelope, Evidence
 
 
@@ -73,6 +74,17 @@ class Transfer(Struct, frozen=True, gc=False):
     target: MemberId | None
 
 
+class ChangeMembership(Struct, frozen=True, gc=False):
+    """Take the next step towards `wish` (P7). The answer is `Accepted`, `Refused` or a `ChangeEnded`. `expected_index`:
+    refuse unless the configuration in force has just that index. `dry_run`: only say what would be done.
+    """
+
+    token: int
+    wish: Wish
+    expected_index: LogIndex | None = None
+    dry_run: bool = False
+
+
 class Resign(Struct, frozen=True, gc=False):
     """The process is about to stop: a leader says so (`resigned`, P5.5) and leads no more."""
 
@@ -94,6 +106,7 @@ Event = (
     | RttSample
     | Lateness
     | Transfer
+    | ChangeMembership
     | Resign
     | TakeSnapshot
 )

@@ -2,7 +2,7 @@
 
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import after
-from tenure.raft import snapshots, suspicion
+from tenure.raft import configurations, snapshots, suspicion
 from tenure.raft.disk import know_batches, promise, promise_number, truncate
 from tenure.raft.messages import (
     Append,
@@ -116,8 +116,10 @@ def on_append(core: Core, sender: MemberId, append: Append) -> None:
         if known is not None:
             core.trace("truncated", start=entry.index, last=log.last_index)
             truncate(core, entry.index)
+            configurations.truncated(core, entry.index)
         log.append(entries[offset:])
         core.disk.dirty = True
+        configurations.appended(core, entries[offset:])
         break
     _answer(core, sender, last, asked=bool(entries))
     advance_commit(core, min(append.commit, last))

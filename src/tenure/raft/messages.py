@@ -194,6 +194,13 @@ class HigherTerm(Message, frozen=True, tag="ht"):
     leader: MemberId | None
 
 
+class Removed(Message, frozen=True, tag="rm"):
+    """The receiver has left the cluster with the committed configuration at `index` (P7)."""
+
+    term: ConsensusTerm
+    index: LogIndex
+
+
 AnyMessage = (
     PreVote
     | PreVoteReply
@@ -212,6 +219,7 @@ AnyMessage = (
     | LeaderLost
     | Found
     | HigherTerm
+    | Removed
 )
 
 

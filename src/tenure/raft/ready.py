@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant
-from tenure.raft.entries import Entry, HardState, Snapshot
+from tenure.raft.entries import Configuration, Entry, HardState, Snapshot
+from tenure.raft.membership import Refusal
 from tenure.raft.messages import Envelope
 
 
@@ -41,7 +42,7 @@ class Refused(Struct, frozen=True, gc=False):
     """Proposal or read `token` was not taken and has no effect. `leader`: whom to ask, if known."""
 
     token: int
-    reason: Literal["not_leader", "wrong_term", "transferring", "overloaded", "leader_lost"]
+    reason: Literal["not_leader", "wrong_term", "not_serving", "transferring", "overloaded", "leader_lost"]
     leader: MemberId | None
 
 
@@ -60,6 +61,18 @@ class TransferEnded(Struct, frozen=True, gc=False):
     leader: MemberId | None
 
 
+class ChangeEnded(Struct, frozen=True, gc=False):
+    """A membership request that put nothing into the log: refused with its reason; `leads`: the leader itself is to
+    leave the quorum, so it must hand over first (P7.3); or `done`. `configuration` is the one in force, or with a dry
+    run the next one.
+    """
+
+    token: int
+    outcome: Literal["done", "refused", "leads"]
+    configuration: Configuration
+    refusal: Refusal | None = None
+
+
 class Trace(Struct, frozen=True, gc=False):
     """A decision with its reason: one vocabulary for logs, metrics, timeline and golden scripts.
 
@@ -73,7 +86,7 @@ class Trace(Struct, frozen=True, gc=False):
 class Fatal(Struct, frozen=True, gc=False):
     """The member must stop taking part (P1.3, P10)."""
 
-    reason: Literal["rolled_back", "forked", "unknown_feature"]
+    reason: Literal["rolled_back", "forked", "unknown_feature", "removed"]
     text: str
 
 
@@ -87,6 +100,9 @@ class Ready(Struct, frozen=True, gc=False):
     committed: tuple[Entry | Snapshot, ...] = ()
     reads: tuple[ReadState, ...] = ()
     transfers: tuple[TransferEnded, ...] = ()
+    changes: tuple[ChangeEnded, ...] = ()
+    configuration: Configuration | None = None
+    """The configuration in force, when this step changed it: whom to dial."""
     traces: tuple[Trace, ...] = ()
     deadline: Instant = NEVER
     fatal: Fatal | None = None

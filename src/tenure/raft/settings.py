@@ -33,4 +33,6 @@ class Settings(Struct, frozen=True):
     snapshot_bytes_max: int = 256 * 1024 * 1024
     committed_per_step_max: int = 4096
     log_kept_entries: int = 1_000
+    promote_lag_max: int = 1_000
+    """An observer that lags by more entries isn't promoted: the quorum must not wait for it (thesis §4.2.1)."""
     feature_max: int = 1

@@ -1,6 +1,7 @@
 """Snapshots: taken from the state machine, sent in chunks, installed as one item of the apply queue (P4.6)."""
 
 from tenure.base.ids import LogIndex, MemberId
+from tenure.raft import configurations
 from tenure.raft.disk import promise, promise_number
 from tenure.raft.entries import Snapshot
 from tenure.raft.events import TakeSnapshot
@@ -20,7 +21,7 @@ def take(core: Core, event: TakeSnapshot) -> None:
     assert index <= core.applied_to, "a snapshot is of an applied index"
     term = core.log.term_at(index)
     assert term is not None
-    core.snapshot = Snapshot(index, term, core.configuration, core.feature, event.data)
+    core.snapshot = Snapshot(index, term, configurations.as_of(core, index), core.feature, event.data)
     kept = LogIndex(max(core.log.base_index, index - core.settings.log_kept_entries))
     kept = min(kept, core.log.durable)
     core.log.compact(kept)
@@ -114,7 +115,7 @@ def _install(core: Core, sender: MemberId, snapshot: Snapshot) -> None:
         return
     core.log.reset(snapshot.index, snapshot.term)
     core.snapshot = snapshot
-    core.configure(snapshot.configuration)
+    configurations.replaced(core, snapshot.configuration)
     core.feature = snapshot.feature
     core.commit = snapshot.index
     core.installed = snapshot

@@ -7,10 +7,10 @@ from typing import Literal
 from tenure.base.chance import Rng
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant
-from tenure.raft.entries import Configuration, Entry, HardState, Restored, Snapshot
+from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Restored, Snapshot, configuration_of
 from tenure.raft.log import Log
 from tenure.raft.messages import AnyMessage, Envelope, Evidence, LeaderLost, SnapshotChunk
-from tenure.raft.ready import Accepted, Fatal, ReadState, Refused, Trace, TransferEnded
+from tenure.raft.ready import Accepted, ChangeEnded, Fatal, ReadState, Refused, Trace, TransferEnded
 from tenure.raft.settings import Identity, Settings
 from tenure.raft.timing import Timing
 
@@ -201,8 +201,10 @@ class Core:
         "accepted",
         "applied_to",
         "attempt",
+        "changes",
         "commit",
         "configuration",
+        "configurations",
         "disk",
         "epoch",
         "fatal",
@@ -230,6 +232,7 @@ class Core:
         "rng",
         "role",
         "rounds_failed",
+        "seats_changed",
         "send",
         "settings",
         "snapshot",
@@ -258,10 +261,16 @@ class Core:
         self.vote: MemberId | None = restored.hard_state.vote
         self.snapshot: Snapshot | None = restored.snapshot
         self.log = _log_of(restored)
-        self.configuration: Configuration = restored.configuration
-        self.voters: tuple[MemberId, ...] = ()
-        self.peers: tuple[MemberId, ...] = ()
-        self.configure(restored.configuration)
+        self.configurations: list[Configuration] = [restored.configuration]
+        """The one below the log's entries, and those in the entries, in their order; the last is in force (P7.1)."""
+        for entry in restored.entries:
+            if entry.kind == CONFIGURATION and entry.index > restored.configuration.index:
+                self.configurations.append(configuration_of(entry))
+        self.configuration: Configuration
+        self.voters: tuple[MemberId, ...]
+        self.peers: tuple[MemberId, ...]
+        self.seats_changed = True
+        self.configure()
         self.feature = restored.feature
         self.commit: LogIndex = restored.snapshot.index if restored.snapshot else LogIndex(0)
         """Volatile: restarts at the snapshot's index (P10)."""
@@ -300,13 +309,16 @@ class Core:
         self.refused: list[Refused] = []
         self.reads: list[ReadState] = []
         self.transfers: list[TransferEnded] = []
+        self.changes: list[ChangeEnded] = []
         self.traces: list[Trace] = []
 
-    def configure(self, configuration: Configuration) -> None:
-        """Take a configuration as the active one."""
+    def configure(self) -> None:
+        """The last configuration in the log is in force, committed or not (P7.1)."""
+        configuration = self.configurations[-1]
         self.configuration = configuration
         self.voters = configuration.voters()
         self.peers = tuple(member for member in configuration.members() if member != self.me)
+        self.seats_changed = True
 
     @property
     def is_voter(self) -> bool:

@@ -186,7 +186,7 @@ def gives_way(core: Core) -> bool:
     """At our turn: a better-ranked voter has said that it stands too; wait two more steps, once (P5.6)."""
     suspicion = core.suspicion
     assert suspicion is not None
-    if suspicion.waited:
+    if suspicion.waited or not core.is_voter:
         return False
     _expire(core)
     order = _order(core)

@@ -98,8 +98,9 @@ class Timing:
         self.rtt: dict[MemberId, Smooth] = {}
         self.leader_lateness = 0
 
-    def rtt_sample(self, peer: MemberId, rtt_us: int, now: Instant) -> None:
-        """One application-to-application round trip.
+    def rtt_sample(self, peer: MemberId, rtt_us: int, now: Instant, *, counts: bool = True) -> None:
+        """One application-to-application round trip. `counts`: with a voter; what no quorum waits for makes no step
+        and no vote round longer (an observer on another continent).
 
         What a frozen peer answers in one burst when it wakes is none (as P6.2 says of gaps): counted, it made A and
         srtt, and with them every step and T, seconds long. A path that did become so long goes on being it.
@@ -107,7 +108,8 @@ class Timing:
         if self._is_stall(peer, rtt_us, now):
             return
         self.rtt.setdefault(peer, Smooth()).add(rtt_us)
-        self._rtts.add(rtt_us)
+        if counts:
+            self._rtts.add(rtt_us)
 
     def _is_stall(self, peer: MemberId, rtt_us: int, now: Instant) -> bool:
         row = self._strange.get(peer)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import BatchNumber, LogIndex, MemberId
-from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Restored, Snapshot
+from tenure.raft.entries import Configuration, Entry, HardState, Restored, Snapshot
 from tenure.raft.founding import Record, State
 from tenure.raft.ready import Batch
 from tenure.storage import database
@@ -122,9 +122,6 @@ class Store:
         configuration = founded.configuration if founded is not None else Configuration(LogIndex(0), ())
         if snapshot is not None:
             configuration = snapshot.configuration
-        for entry in loaded.entries:
-            if entry.kind == CONFIGURATION and entry.index > configuration.index:  # active from append (P7.1)
-                configuration = msgspec.msgpack.decode(entry.data, type=Configuration)
         record = loaded.head.record
         return Restored(
             hard_state=HardState(record.term, record.vote),

@@ -1,0 +1,83 @@
+"""The leader's half of membership changes (P7.1): judge the next step towards a wish, and put it into the log."""
+
+from tenure.base.ids import LogIndex, MemberId
+from tenure.base.instants import Instant
+from tenure.raft import configurations, membership, quorum, replication
+from tenure.raft.entries import CONFIGURATION, Configuration, encode_configuration
+from tenure.raft.events import ChangeMembership
+from tenure.raft.membership import Refusal
+from tenure.raft.ready import Accepted, ChangeEnded, Refused
+from tenure.raft.state import Core, Leader
+
+
+def ask(core: Core, event: ChangeMembership) -> None:
+    """Take the next step towards the wish, say that there is none left, or why it can't be taken."""
+    leader = core.role
+    if not isinstance(leader, Leader):
+        core.refused.append(Refused(event.token, "not_leader", core.watch.leader))
+        return
+    if leader.transfer is not None:  # P7.5
+        core.refused.append(Refused(event.token, "transferring", core.me))
+        return
+    if core.commit < leader.noop:  # P7.1
+        core.refused.append(Refused(event.token, "not_serving", core.me))
+        return
+    now = core.configuration
+    if event.expected_index is not None and event.expected_index != now.index:
+        text = f"the members changed at index {now.index}; the change expects them as of {event.expected_index}"
+        _end(core, event, Refusal("stale_configuration", text))
+        return
+    then = membership.next_change(now, event.wish)
+    if then is None or isinstance(then, Refusal):
+        _end(core, event, then)
+        return
+    if now.index > core.commit:
+        _end(core, event, Refusal("change_pending", f"the change at index {now.index} is not committed yet"))
+        return
+    unsafe = _unsafe(core, leader, then)
+    if unsafe is not None:
+        _end(core, event, unsafe)
+    elif core.me not in then.voters():
+        core.changes.append(ChangeEnded(event.token, "leads", now))  # P7.3
+    elif event.dry_run:
+        core.changes.append(ChangeEnded(event.token, "done", then))
+    else:
+        index = LogIndex(core.log.last_index + 1)
+        then = membership.at(then, index)
+        entry = replication.append(core, leader, CONFIGURATION, encode_configuration(then))
+        core.trace("configuration", index=index, voters=len(then.voters()), members=len(then.seats))
+        configurations.take(core, then)
+        core.accepted.append(Accepted(event.token, entry.index, entry.term))
+        replication.maybe_commit(core, leader)  # a smaller quorum may hold more
+
+
+def _end(core: Core, event: ChangeMembership, refused: Refusal | None) -> None:
+    outcome = ChangeEnded(event.token, "done" if refused is None else "refused", core.configuration, refused)
+    core.changes.append(outcome)
+
+
+def _unsafe(core: Core, leader: Leader, then: Configuration) -> Refusal | None:
+    """What the leader of the moment knows against it: the quorum to come must be alive and not wait for a laggard."""
+    now = core.configuration
+    oldest = Instant(core.now - max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99))
+    alive = {peer for peer, progress in leader.progress.items() if progress.heard_at >= oldest} | {core.me}
+    for voter in then.voters():
+        if voter in now.voters() or voter == core.me:
+            continue
+        lag = core.log.last_index - leader.progress[voter].match
+        if voter not in alive or lag > core.settings.promote_lag_max:
+            what = f"lags by {lag} entries" if voter in alive else "is not connected"
+            return Refusal("not_caught_up", f"{_name(now, voter)} {what}; wait until it has caught up")
+    voters = then.voters()
+    if set(voters) != set(now.voters()) and not quorum.reached(voters, alive):
+        missing = ", ".join(_name(then, voter) for voter in voters if voter not in alive)
+        text = (
+            f"{len(voters)} voters need {quorum.size(len(voters))}, and {missing} can't be heard: nothing could commit"
+        )
+        return Refusal("loses_quorum", text)
+    return None
+
+
+def _name(configuration: Configuration, member: MemberId) -> str:
+    seat = configuration.seat(member)
+    return seat.name if seat is not None else member

@@ -1,0 +1,227 @@
+"""Who belongs to the cluster, changed one voter at a time (P7; thesis §4.1; the bug in single-server changes, 2015).
+
+Idea. A wish ("D is a voter, B is gone") is compared with the configuration in force; what it takes next is one small
+change, or nothing any more, or a refusal with its reason. So a wish may be told again, to another leader, halfway
+through: it goes on where it stands. A change is an entry with the whole new configuration, active from append, rolled
+back with its entry.
+
+Pure arithmetic on configurations: `next_change` plans, `refusal` judges a configuration that would come of it. What
+only the leader of the moment knows (who is alive, who has caught up) is judged in `changing`.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from tenure.base.ids import LogIndex, MemberId
+from tenure.raft.entries import Configuration, Seat, voters_max
+
+members_max: Final = 31
+"""Voters and observers together: each costs the leader heartbeats and appends."""
+removed_kept_max: Final = 64
+"""So many removed ids are remembered, to say so when they come back."""
+
+ChangeCode = Literal[
+    "unknown_member", "name_in_use", "address_in_use", "id_in_use", "was_removed", "change_pending",
+    "stale_configuration", "not_caught_up", "loses_quorum", "last_voter", "too_many_voters", "too_many_members",
+    "too_many_witnesses", "witness_stays",
+]  # fmt: skip
+
+
+class Refusal(Struct, frozen=True):
+    """Why a change can't be: a stable code, and a sentence for the operator."""
+
+    code: ChangeCode
+    text: str
+
+
+class Add(Struct, frozen=True):
+    """A new member, as an observer first: the quorum never waits for an empty disk (thesis §4.2.1)."""
+
+    seat: Seat
+
+
+class Promote(Struct, frozen=True):
+    """An observer counts from now on."""
+
+    member: MemberId
+    role: Literal["voter", "witness"] = "voter"
+
+
+class Demote(Struct, frozen=True):
+    """A voter goes on as an observer."""
+
+    member: MemberId
+
+
+class Remove(Struct, frozen=True):
+    """A member leaves for ever; its id never returns."""
+
+    member: MemberId
+
+
+class Replace(Struct, frozen=True):
+    """`by` votes in the place of `member`, which leaves. Two changes: promote first, at seven voters remove first."""
+
+    member: MemberId
+    by: MemberId
+    role: Literal["voter", "witness"] = "voter"
+
+
+class Amend(Struct, frozen=True):
+    """Another peer address or priority of a member; None leaves it as it is."""
+
+    member: MemberId
+    peer: str | None = None
+    priority: int | None = None
+
+
+Wish = Add | Promote | Demote | Remove | Replace | Amend
+
+
+def next_change(now: Configuration, wish: Wish) -> Configuration | Refusal | None:
+    """The next configuration on the way to `wish`, with the index still to be given; None when it is fulfilled."""
+    match wish:
+        case Add():
+            return _add(now, wish.seat)
+        case Promote():
+            return _promote(now, wish.member, wish.role)
+        case Demote():
+            return _demote(now, wish.member)
+        case Remove():
+            return _remove(now, wish.member)
+        case Replace():
+            return _replace(now, wish)
+        case Amend():
+            return _amend(now, wish)
+
+
+def moves(now: Configuration, then: Configuration) -> MemberId | None:
+    """The voter whom the step from `now` to `then` takes out of the quorum, if it takes one."""
+    return next((voter for voter in now.voters() if voter not in then.voters()), None)
+
+
+def _known(now: Configuration, member: MemberId) -> Seat | Refusal:
+    seat = now.seat(member)
+    if seat is not None:
+        return seat
+    if member in now.removed:
+        return Refusal("was_removed", f"member {member} was removed; it can only come back under a new id")
+    return Refusal("unknown_member", f"no member has the id {member}")
+
+
+def _add(now: Configuration, seat: Seat) -> Configuration | Refusal | None:
+    if seat.id in now.removed:
+        return Refusal(
+            "was_removed", f"member {seat.id} was removed; empty its data directory, so that it draws a new id"
+        )
+    for other in now.seats:
+        if other.id == seat.id:
+            if (other.name, other.peer) == (seat.name, seat.peer):
+                return None
+            return Refusal("id_in_use", f"member {seat.id} is {other.name} at {other.peer} already")
+        if other.name == seat.name:
+            text = f"{seat.name} is the member {other.id}; replace it under another name, or remove it first"
+            return Refusal("name_in_use", text)
+        if other.peer == seat.peer:
+            return Refusal("address_in_use", f"{seat.peer} is the address of {other.name}")
+    return refusal(_with(now, (*now.seats, msgspec.structs.replace(seat, role="observer"))))
+
+
+def _promote(now: Configuration, member: MemberId, role: Literal["voter", "witness"]) -> Configuration | Refusal | None:
+    seat = _known(now, member)
+    if isinstance(seat, Refusal):
+        return seat
+    if seat.role == role:
+        return None
+    if seat.role != "observer":
+        return Refusal(
+            "witness_stays", f"{seat.name} is a {seat.role}; it can't become a {role}: remove it and add another member"
+        )
+    return refusal(_seated(now, msgspec.structs.replace(seat, role=role)))
+
+
+def _demote(now: Configuration, member: MemberId) -> Configuration | Refusal | None:
+    seat = _known(now, member)
+    if isinstance(seat, Refusal):
+        return seat
+    if seat.role == "observer":
+        return None
+    if seat.role == "witness":
+        return Refusal("witness_stays", f"{seat.name} is a witness and holds no state to observe with: remove it")
+    return refusal(_seated(now, msgspec.structs.replace(seat, role="observer")))
+
+
+def _remove(now: Configuration, member: MemberId) -> Configuration | Refusal | None:
+    seat = now.seat(member)
+    if seat is None:
+        return None if member in now.removed else _unknown(member)
+    left = tuple(other for other in now.seats if other.id != member)
+    removed = (*now.removed, member)[-removed_kept_max:]
+    return refusal(msgspec.structs.replace(now, seats=left, removed=removed))
+
+
+def _unknown(member: MemberId) -> Refusal:
+    return Refusal("unknown_member", f"no member has the id {member}")
+
+
+def _replace(now: Configuration, wish: Replace) -> Configuration | Refusal | None:
+    """P7.2: never both at once ({A,B,C} → {A,B,D}: the quorums {A,C} and {B,D} don't meet)."""
+    if wish.member == wish.by:
+        return Refusal("id_in_use", f"{wish.by} can't take its own place")
+    new = _known(now, wish.by)
+    if isinstance(new, Refusal):
+        return new
+    if now.seat(wish.member) is None and wish.member not in now.removed:
+        return _unknown(wish.member)
+    promoted = _promote(now, wish.by, wish.role)
+    if promoted is None:
+        return _remove(now, wish.member)
+    if isinstance(promoted, Refusal) and promoted.code in {"too_many_voters", "too_many_witnesses"}:
+        old = now.seat(wish.member)
+        if old is not None and old.role != "observer":
+            return _remove(now, wish.member)  # at seven voters, and between witnesses, the old one goes first
+    return promoted
+
+
+def _amend(now: Configuration, wish: Amend) -> Configuration | Refusal | None:
+    seat = _known(now, wish.member)
+    if isinstance(seat, Refusal):
+        return seat
+    peer = seat.peer if wish.peer is None else wish.peer
+    priority = seat.priority if wish.priority is None else wish.priority
+    if (peer, priority) == (seat.peer, seat.priority):
+        return None
+    for other in now.seats:
+        if other.id != seat.id and other.peer == peer:
+            return Refusal("address_in_use", f"{peer} is the address of {other.name}")
+    return _seated(now, msgspec.structs.replace(seat, peer=peer, priority=priority))
+
+
+def _with(now: Configuration, seats: tuple[Seat, ...]) -> Configuration:
+    return msgspec.structs.replace(now, seats=seats)
+
+
+def _seated(now: Configuration, changed: Seat) -> Configuration:
+    return _with(now, tuple(changed if seat.id == changed.id else seat for seat in now.seats))
+
+
+def refusal(then: Configuration) -> Configuration | Refusal:
+    """`then`, unless no cluster may ever look so."""
+    voters, witnesses = len(then.voters()), sum(seat.role == "witness" for seat in then.seats)
+    if voters > voters_max:
+        return Refusal("too_many_voters", f"at most {voters_max} members vote; demote or remove one first")
+    if len(then.seats) > members_max:
+        return Refusal("too_many_members", f"at most {members_max} members, observers included")
+    if voters == witnesses:
+        return Refusal("last_voter", "the last voter that holds the state can't go")
+    if 2 * witnesses >= voters:  # P8: every majority must hold somebody who can hand the state on
+        text = f"{witnesses} of {voters} voters would be witnesses; fewer than half may be, so that no data is stranded"
+        return Refusal("too_many_witnesses", text)
+    return then
+
+
+def at(then: Configuration, index: LogIndex) -> Configuration:
+    """The configuration with the index of its entry."""
+    return msgspec.structs.replace(then, index=index)
