@@ -29,6 +29,7 @@ from tenure.raft.messages import (
     TimeoutNow,
     Vote,
     VoteReply,
+    WantSnapshot,
 )
 from tenure.wire.frames import Call, CallReply
 
@@ -147,7 +148,15 @@ def message(content: AnyMessage) -> str:
 
 
 def _sign(
-    content: Heartbeat | HeartbeatReply | DurableProbe | DurableProbeReply | TimeoutNow | Found | HigherTerm | Removed,
+    content: Heartbeat
+    | HeartbeatReply
+    | DurableProbe
+    | DurableProbeReply
+    | TimeoutNow
+    | Found
+    | HigherTerm
+    | Removed
+    | WantSnapshot,
 ) -> str:
     match content:
         case Heartbeat():
@@ -165,6 +174,8 @@ def _sign(
             return f"Found t{content.term} {name_of(content.leader)} epoch {content.epoch}"
         case HigherTerm():
             return f"HigherTerm t{content.term} leader {name_of(content.leader)}"
+        case WantSnapshot():
+            return f"WantSnapshot t{content.term} above {content.above}"
         case Removed():
             return f"Removed at {content.index}"
 

@@ -10,7 +10,7 @@ A block ends with an empty line. `make golden` rewrites what stands below each `
 such a rewrite is an `expect`, which fails whatever the output. Prefix a command with `quietly` to leave its output out.
 
     cluster N [setting=value …]          N fresh voters, all linked, time stands still
-    members N [setting=value …]          the same, but none of them runs yet
+    members N [setting=value …]          the same, but none of them runs yet; `witness=B`: B is one
     preset A TERM… [term=T] [vote=B]     what A's disk holds: an entry of each of these terms
     elect A · win A                      let time pass for A alone until it leads and serves; until it leads
     stand A                              let time pass for A alone until it asks for votes; deliver nothing
@@ -156,8 +156,12 @@ class Script:
 
     def do_members(self, size: str, *words: str) -> None:
         """Voters that don't run yet."""
-        changes = {name: int(value) for name, value in (word.split("=") for word in words)}
+        options = dict(word.split("=") for word in words)
+        witness = options.pop("witness", "")
+        changes = {name: int(value) for name, value in options.items()}
         self.stage = self.make_stage(int(size), msgspec.structs.replace(Settings(), **changes))
+        if witness:
+            self.stage.seat_witness(witness)
 
     def make_stage(self, size: int, settings: Settings) -> Stage:
         """Cores alone; `offices.OfficeScript` puts whole replicas there."""

@@ -7,6 +7,8 @@ has a clock of its own. What happens is written down line by line; that is a scr
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from tenure.base.chance import SplitMix64
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import Instant
@@ -91,6 +93,17 @@ class Stage:
         self.show_beats = False
         self.token = 0
         self.leaders: dict[int, set[str]] = {}
+
+    def seat_witness(self, name: str) -> None:
+        """Before anything runs: this voter is a witness (P8)."""
+        seats = tuple(
+            msgspec.structs.replace(seat, role="witness") if seat.name == name else seat
+            for seat in self.configuration.seats
+        )
+        self.configuration = Configuration(LogIndex(0), seats)
+        for actor in self.actors.values():
+            actor.disk = Disk(self.configuration)
+            actor.configuration = self.configuration
 
     # --- members ----------------------------------------------------------------------------------------------------
 
@@ -185,6 +198,8 @@ class Stage:
             self.say(f"{actor.name} uses {names.seats(ready.configuration)} of index {ready.configuration.index}")
         for ended in ready.transfers:
             self.say(f"{actor.name} transfer {ended.token}: {ended.outcome}, leader {names.name_of(ended.leader)}")
+        if ready.snapshot_wanted:
+            self.snapshot(actor.name)
         if ready.fatal is not None:
             self.say(f"{actor.name} stops: {ready.fatal.reason}")
         if actor.raft.role == "leader":

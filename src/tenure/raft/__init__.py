@@ -15,14 +15,14 @@ committed entries are never lost or changed; nothing is read before the term's o
 depends on a clock or on who campaigns when: all of `suspicion` and `timing` may be wrong, and only time is lost.
 
 Who belongs to the cluster stands in the log, in force from append (P7.1). *Observers* get everything and count for
-nothing.
+nothing, *witnesses* vote and hold no state (P8).
 
-Left out, with room made for it: witnesses (P8), restore and recovery (P1.4).
+Left out, with room made for it: restore and recovery (P1.4).
 
 Modules, lowest first: `entries`, `messages`, `events`, `ready` (types); `quorum` (arithmetic); `log` (the log in memory
 and how much of it is durable); `timing` (estimators, P6); `state` (all that a member knows; outputs gathered);
 `disk` (batches, P4); `replication` (leader's half), `following` (follower's half), `suspicion` (notes, P5),
-`election`, `reads`, `snapshots`, `transfer`; `membership` (arithmetic of configurations), `configurations` (those in the
-log), `changing` (the leader's judgement); `ticks` (deadlines); `core` (dispatch). `founding`: what comes before the
-first term (P1.2).
+`election`, `reads`, `snapshots`, `transfer`, `witnesses` (P8); `membership` (arithmetic of configurations),
+`configurations` (those in the log), `changing` (the leader's judgement); `ticks` (deadlines); `core` (dispatch).
+`founding`: what comes before the first term (P1.2).
 """

@@ -16,7 +16,7 @@ def ask(core: Core, event: ChangeMembership) -> None:
     if not isinstance(leader, Leader):
         core.refused.append(Refused(event.token, "not_leader", core.watch.leader))
         return
-    if leader.transfer is not None:  # P7.5
+    if leader.transfer is not None or core.is_witness:  # P7.5, P8
         core.refused.append(Refused(event.token, "transferring", core.me))
         return
     if core.commit < leader.noop:  # P7.1

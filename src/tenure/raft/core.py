@@ -19,6 +19,7 @@ from tenure.raft import (
     suspicion,
     ticks,
     transfer,
+    witnesses,
 )
 from tenure.raft.disk import check_rollback, completed, know_batches, next_batch
 from tenure.raft.entries import COMMAND, CONFIGURATION, FEATURE, Configuration, Entry, Restored, Snapshot
@@ -57,6 +58,7 @@ from tenure.raft.messages import (
     TimeoutNow,
     Vote,
     VoteReply,
+    WantSnapshot,
 )
 from tenure.raft.ready import Accepted, Fatal, Ready, Refused
 from tenure.raft.settings import Identity, Settings
@@ -177,7 +179,14 @@ class Raft:
     def is_serving(self) -> bool:
         """Leads, its no-op is committed, and no transfer is under way."""
         core = self._core
-        return reads.led_term(core) is not None and isinstance(core.role, Leader) and core.role.transfer is None
+        if core.is_witness or not isinstance(core.role, Leader) or core.role.transfer is not None:
+            return False
+        return reads.led_term(core) is not None
+
+    @property
+    def is_witness(self) -> bool:
+        """Whether this member votes without holding state (P8)."""
+        return self._core.is_witness
 
     @property
     def won_at(self) -> Instant | None:
@@ -307,6 +316,8 @@ class Raft:
                 following.on_snapshot_chunk(core, sender, message)
             case SnapshotChunkReply() as message:
                 snapshots.on_chunk_reply(core, sender, message)
+            case WantSnapshot() as message:
+                witnesses.on_want(core, sender, message)
             case Removed() as message:
                 configurations.on_removed(core, message)
 
@@ -318,6 +329,8 @@ class Raft:
             election.outbid(core)
         if isinstance(core.role, Leader) and core.fatal is None:
             reads.open_round(core, core.role)
+            if core.is_witness:
+                witnesses.hand_on(core, core.role)
             transfer.advance(core, core.role)
         if isinstance(core.role, Leader) and core.fatal is None:
             replication.replicate(core, core.role)
@@ -326,9 +339,9 @@ class Raft:
         ready = Ready(
             tuple(core.send), write, tuple(core.accepted), tuple(core.refused), committed, tuple(core.reads),
             tuple(core.transfers), tuple(core.changes), core.configuration if core.seats_changed else None,
-            tuple(core.traces), core.now if more else ticks.deadline(core), core.fatal,
+            core.snapshot_wanted, tuple(core.traces), core.now if more else ticks.deadline(core), core.fatal,
         )  # fmt: skip
-        core.seats_changed = False
+        core.seats_changed = core.snapshot_wanted = False
         for gathered in (core.send, core.accepted, core.refused, core.reads, core.transfers, core.changes, core.traces):
             if gathered:
                 gathered.clear()
@@ -341,8 +354,8 @@ def _propose(core: Core, event: Propose) -> None:
         core.refused.append(Refused(event.token, "not_leader", core.watch.leader))
     elif event.expected_term is not None and event.expected_term != core.term:
         core.refused.append(Refused(event.token, "wrong_term", core.me))  # P3.5
-    elif leader.transfer is not None:
-        core.refused.append(Refused(event.token, "transferring", core.me))  # P7.5
+    elif leader.transfer is not None or core.is_witness:
+        core.refused.append(Refused(event.token, "transferring", core.me))  # P7.5, P8
     elif (
         core.log.last_index - core.commit >= core.settings.proposals_uncommitted_max
         or leader.uncommitted_bytes >= core.settings.proposals_uncommitted_bytes_max
@@ -417,6 +430,8 @@ def _hand_out(core: Core) -> tuple[tuple[Entry | Snapshot, ...], bool]:
 
 def _note_committed(core: Core, entries: tuple[Entry, ...]) -> None:
     leader = core.role if isinstance(core.role, Leader) else None
+    if core.is_witness:
+        witnesses.committed(core, entries)
     for entry in entries:
         if leader is not None:
             leader.uncommitted_bytes -= len(entry.data)

@@ -2,7 +2,7 @@
 
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import after
-from tenure.raft import configurations, snapshots, suspicion
+from tenure.raft import configurations, snapshots, suspicion, witnesses
 from tenure.raft.disk import know_batches, promise, promise_number, truncate
 from tenure.raft.messages import (
     Append,
@@ -64,6 +64,8 @@ def on_heartbeat(core: Core, sender: MemberId, beat: Heartbeat) -> None:
     term, match = core.promised
     if term == core.term:
         advance_commit(core, min(beat.commit, match))
+    if core.is_witness:
+        witnesses.ask(core, sender)
     core.say(sender, HeartbeatReply(core.term, beat.boot, beat.number, core.disk.durable, core.settings.feature_max))
 
 

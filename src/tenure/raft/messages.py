@@ -194,6 +194,13 @@ class HigherTerm(Message, frozen=True, tag="ht"):
     leader: MemberId | None
 
 
+class WantSnapshot(Message, frozen=True, tag="ws"):
+    """P8: a witness holds more entries than it should and asks for a snapshot above index `above`."""
+
+    term: ConsensusTerm
+    above: int
+
+
 class Removed(Message, frozen=True, tag="rm"):
     """The receiver has left the cluster with the committed configuration at `index` (P7)."""
 
@@ -219,6 +226,7 @@ AnyMessage = (
     | LeaderLost
     | Found
     | HigherTerm
+    | WantSnapshot
     | Removed
 )
 

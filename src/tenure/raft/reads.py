@@ -15,6 +15,8 @@ def ask(core: Core, token: int) -> None:
     leader = core.role
     if not isinstance(leader, Leader):
         core.refused.append(Refused(token, "not_leader", core.watch.leader))
+    elif core.is_witness:
+        core.refused.append(Refused(token, "transferring", core.me))  # P8: it holds nothing to read
     elif len(leader.reads_waiting) >= core.settings.reads_waiting_max:
         core.refused.append(Refused(token, "overloaded", core.me))
     else:

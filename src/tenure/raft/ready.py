@@ -103,6 +103,8 @@ class Ready(Struct, frozen=True, gc=False):
     changes: tuple[ChangeEnded, ...] = ()
     configuration: Configuration | None = None
     """The configuration in force, when this step changed it: whom to dial."""
+    snapshot_wanted: bool = False
+    """A witness waits for a newer snapshot: take one now (P8)."""
     traces: tuple[Trace, ...] = ()
     deadline: Instant = NEVER
     fatal: Fatal | None = None

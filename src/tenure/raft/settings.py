@@ -31,6 +31,9 @@ class Settings(Struct, frozen=True):
     rounds_inflight_max: int = 2
     snapshot_chunk_bytes: int = 256 * 1024
     snapshot_bytes_max: int = 256 * 1024 * 1024
+    witness_entries_max: int = 4_096
+    witness_bytes_max: int = 16 * 1024 * 1024
+    """A witness that holds more committed entries, or bytes, asks for a snapshot (P8)."""
     committed_per_step_max: int = 4096
     log_kept_entries: int = 1_000
     promote_lag_max: int = 1_000

@@ -21,15 +21,21 @@ def take(core: Core, event: TakeSnapshot) -> None:
     assert index <= core.applied_to, "a snapshot is of an applied index"
     term = core.log.term_at(index)
     assert term is not None
-    core.snapshot = Snapshot(index, term, configurations.as_of(core, index), core.feature, event.data)
-    kept = LogIndex(max(core.log.base_index, index - core.settings.log_kept_entries))
+    snapshot = Snapshot(index, term, configurations.as_of(core, index), core.feature, event.data)
+    cut(core, snapshot, core.settings.log_kept_entries)
+    core.trace("snapshot_taken", index=index, bytes=len(event.data), first=core.log.first)
+
+
+def cut(core: Core, snapshot: Snapshot, kept_entries: int) -> None:
+    """Keep a snapshot of what is applied; the log below it goes, but for a tail, in the same write."""
+    core.snapshot = snapshot
+    kept = LogIndex(max(core.log.base_index, snapshot.index - kept_entries))
     kept = min(kept, core.log.durable)
     core.log.compact(kept)
     disk = core.disk
-    disk.snapshot = core.snapshot
+    disk.snapshot = snapshot
     disk.compact_to = LogIndex(core.log.base_index + 1)
     disk.dirty = True
-    core.trace("snapshot_taken", index=index, bytes=len(event.data), first=core.log.first)
 
 
 def start(core: Core, peer: MemberId, progress: Progress) -> None:
@@ -67,18 +73,21 @@ def on_chunk_reply(core: Core, sender: MemberId, reply: SnapshotChunkReply) -> N
     progress = leader.progress[sender]
     progress.heard_at = core.now
     snapshot = progress.snapshot
-    if progress.state != "snapshot" or snapshot is None or snapshot.index != reply.snapshot_index:
+    if snapshot is None or snapshot.index != reply.snapshot_index:
         return
     if not 0 <= reply.received <= len(snapshot.data) or reply.received == progress.snapshot_offset:
         return
     progress.snapshot_offset = reply.received
     if reply.received < len(snapshot.data):
         resend(core, sender, progress)
+    elif progress.state != "snapshot":
+        progress.snapshot = None  # a witness's copy (P8): it has it
 
 
 def on_chunk(core: Core, sender: MemberId, chunk: SnapshotChunk) -> None:
     """Gather a chunk in order; the caller has checked the leader and its term."""
-    if chunk.snapshot_index <= core.commit:
+    copied = _takes_copy(core, chunk)
+    if chunk.snapshot_index <= core.commit and not copied:
         core.incoming = None
         acknowledge(core, sender, core.commit)
         return
@@ -97,9 +106,34 @@ def on_chunk(core: Core, sender: MemberId, chunk: SnapshotChunk) -> None:
         core.say(sender, SnapshotChunkReply(core.term, chunk.snapshot_index, len(incoming.data)))
         return
     core.incoming = None
+    if copied:
+        _keep(core, sender, incoming)
+        return
     head = incoming.head
     snapshot = Snapshot(head.snapshot_index, head.snapshot_term, head.configuration, head.feature, bytes(incoming.data))
     _install(core, sender, snapshot)
+
+
+def _takes_copy(core: Core, chunk: SnapshotChunk) -> bool:
+    """Whether this is a snapshot of what the witness holds as entries."""
+    newer = core.snapshot is None or chunk.snapshot_index > core.snapshot.index
+    if not core.is_witness or not newer or core.disk.install:
+        return False
+    held = chunk.snapshot_index <= core.applied_to
+    return held and core.log.term_at(chunk.snapshot_index) == chunk.snapshot_term
+
+
+def _keep(core: Core, sender: MemberId, incoming: Incoming) -> None:
+    """The copy is whole: make it durable in the same write that lets the log below it go."""
+    head = incoming.head
+    snapshot = Snapshot(head.snapshot_index, head.snapshot_term, head.configuration, head.feature, bytes(incoming.data))
+    configurations.as_of(core, snapshot.index)
+    cut(core, snapshot, kept_entries=0)
+    witness = core.witness
+    log = core.log
+    witness.bytes = sum(len(entry.data) for entry in log.between(log.first, core.applied_to))
+    core.trace("snapshot_kept", index=snapshot.index, bytes=len(snapshot.data), first=log.first)
+    core.say(sender, SnapshotChunkReply(core.term, snapshot.index, len(snapshot.data)))
 
 
 def _continues(head: SnapshotChunk, chunk: SnapshotChunk) -> bool:

@@ -194,6 +194,14 @@ class Incoming:
     data: bytearray
 
 
+@dataclass(slots=True)
+class Witness:
+    """What a witness keeps of its bound (P8): bytes of the committed entries held, and when to ask again."""
+
+    bytes: int = 0
+    ask_due: Instant = Instant(0)
+
+
 class Core:
     """The state of one member's consensus core, and the outbox of the step under way."""
 
@@ -236,6 +244,7 @@ class Core:
         "send",
         "settings",
         "snapshot",
+        "snapshot_wanted",
         "suspicion",
         "term",
         "timing",
@@ -245,6 +254,8 @@ class Core:
         "vote",
         "voters",
         "watch",
+        "witness",
+        "witness_seats",
     )  # fmt: skip
 
     def __init__(self, identity: Identity, restored: Restored, settings: Settings, rng: Rng, now: Instant) -> None:
@@ -269,6 +280,7 @@ class Core:
         self.configuration: Configuration
         self.voters: tuple[MemberId, ...]
         self.peers: tuple[MemberId, ...]
+        self.witness_seats: frozenset[MemberId]
         self.seats_changed = True
         self.configure()
         self.feature = restored.feature
@@ -300,6 +312,8 @@ class Core:
         """How many stalls of our own were excused since the leader (or, leading, a majority) was heard (P6.3)."""
         self.late_us = 0
         self.incoming: Incoming | None = None
+        self.witness = Witness()
+        self.snapshot_wanted = False
         self.promised: tuple[ConsensusTerm, LogIndex] = (ConsensusTerm(0), LogIndex(0))
         """The last (term, match) promised to the leader: an empty append within it needs no answer."""
 
@@ -318,12 +332,22 @@ class Core:
         self.configuration = configuration
         self.voters = configuration.voters()
         self.peers = tuple(member for member in configuration.members() if member != self.me)
+        self.witness_seats = frozenset(seat.id for seat in configuration.seats if seat.role == "witness")
         self.seats_changed = True
 
     @property
     def is_voter(self) -> bool:
         """Whether this member's own vote counts."""
         return self.me in self.voters
+
+    @property
+    def is_witness(self) -> bool:
+        """Whether this member votes without holding state (P8)."""
+        return self.me in self.witness_seats
+
+    def is_witness_seat(self, member: MemberId) -> bool:
+        """Whether a member is a witness."""
+        return member in self.witness_seats
 
     def say(self, to: MemberId, message: AnyMessage) -> None:
         """Send early: nothing durable is promised."""

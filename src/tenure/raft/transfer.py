@@ -40,7 +40,10 @@ def _best(core: Core, leader: Leader, wanted: MemberId | None) -> MemberId | Non
     alive = [
         member
         for member in core.voters
-        if member != core.me and leader.progress[member].heard_at >= oldest and leader.progress[member].match > 0
+        if member != core.me
+        and leader.progress[member].heard_at >= oldest
+        and leader.progress[member].match > 0
+        and not core.is_witness_seat(member)
     ]
     if wanted is not None:
         return wanted if wanted in alive else None
@@ -53,6 +56,14 @@ def _best(core: Core, leader: Leader, wanted: MemberId | None) -> MemberId | Non
         )
     )
     return alive[0] if alive else None
+
+
+def heir(core: Core, leader: Leader) -> MemberId | None:
+    """To whom a witness hands on: a voter that holds state and is linked, the one who lacks least first."""
+    seats = core.configuration.seats
+    alive = [seat for seat in seats if seat.role == "voter" and seat.id != core.me and seat.id in core.links]
+    best = max(alive, key=lambda seat: (leader.progress[seat.id].match, seat.priority, seat.id), default=None)
+    return best.id if best is not None else None
 
 
 def advance(core: Core, leader: Leader) -> None:
@@ -98,7 +109,7 @@ def watch_disk(core: Core, leader: Leader) -> None:
         return
     others = [voter for voter in core.voters if voter != core.me and leader.progress[voter].acked_at > flying.since]
     if len(others) >= quorum.size(len(core.voters)):
-        target = max(others, key=lambda voter: (leader.progress[voter].match, voter))
+        target = max(others, key=lambda voter: (not core.is_witness_seat(voter), leader.progress[voter].match, voter))
         core.trace("disk_stalled", batch=flying.number, target=target)
         leader.transfer = TransferUnderWay(None, target, after(core.now, 2 * core.timing.vote_timeout), resign=True)
         advance(core, leader)
