@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from tenure.api import calls
+from tenure.api import calls, members
 from tenure.api.calls import Handler
 from tenure.api.events import events
 from tenure.leadership import engine
@@ -134,6 +134,39 @@ OPERATIONS: Final = (
     Operation(
         "GET", "/v1/kv/{key}", calls.get_value, "Read a key", answers={200: bodies.KvValueBody}, query=_CONSISTENCY,
         refusals=(404,),
+    ),
+    Operation(
+        "GET", "/v1/members", members.list_members, "Who belongs to the coordination cluster",
+        answers={200: engine.MembersView}, query=_CONSISTENCY,
+    ),
+    Operation(
+        "POST", "/v1/members", members.add, "A new member, as an observer that counts for nothing yet",
+        bodies.AddMemberBody, {200: engine.MembersView}, refusals=(409,), is_change=True,
+        example=b'{"id":"0123456789abcdef","name":"m4","peer":"10.0.0.4:8369"}',
+    ),
+    Operation(
+        "PATCH", "/v1/members/{member}", members.amend, "Another peer address or priority of a member",
+        bodies.AmendMemberBody, {200: engine.MembersView}, refusals=(404, 409), is_change=True,
+        example=b'{"peer":"10.0.0.14:8369"}',
+    ),
+    Operation(
+        "POST", "/v1/members/{member}/promote", members.promote, "An observer that has caught up votes from now on",
+        bodies.PromoteMemberBody, {200: engine.MembersView}, refusals=(404, 409), is_change=True,
+        example=b'{"role":"voter"}',
+    ),
+    Operation(
+        "POST", "/v1/members/{member}/demote", members.demote, "A voter goes on as an observer",
+        bodies.LeaveMemberBody, {200: engine.MembersView}, refusals=(404, 409, 412), is_change=True, example=b"{}",
+    ),
+    Operation(
+        "POST", "/v1/members/{member}/remove", members.remove, "A member leaves for ever",
+        bodies.LeaveMemberBody, {200: engine.MembersView}, refusals=(404, 409, 412), is_change=True,
+        example=b'{"dry_run":true}',
+    ),
+    Operation(
+        "POST", "/v1/members/{member}/replace", members.replace, "An observer takes the place of a member",
+        bodies.ReplaceMemberBody, {200: engine.MembersView}, refusals=(404, 409, 412), is_change=True,
+        example=b'{"by":"m4"}',
     ),
     Operation(
         "GET", "/v1/stream", calls.stream_without_upgrade, "WebSocket, subprotocol tenure.v1", answers={101: None}

@@ -8,13 +8,17 @@ import re
 from typing import Final
 
 from tenure.base.errors import Invalid
-from tenure.base.ids import counter, election_name, kv_key_bytes_max, node_id, session_id
+from tenure.base.ids import counter, election_name, kv_key_bytes_max, member_id, node_id, session_id
 from tenure.leadership import limits
 from tenure.leadership.engine import (
+    AddMember,
+    AmendMember,
+    AnyChange,
     AnyRequest,
     Campaign,
     CloseSession,
     Configure,
+    DemoteMember,
     Disconnected,
     ElectionConfig,
     History,
@@ -22,14 +26,18 @@ from tenure.leadership.engine import (
     KvGet,
     KvList,
     KvPut,
+    ListMembers,
     OpenClient,
     OpenSession,
     Origin,
     Pause,
+    PromoteMember,
     ReadElection,
     ReadSession,
     Refused,
     Release,
+    RemoveMember,
+    ReplaceMember,
     Sequenced,
     Status,
     Stepdown,
@@ -40,6 +48,7 @@ from tenure.leadership.engine import (
 _HEX16: Final = re.compile(r"[0-9a-f]{16}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 list_limit_max: Final = 1_000
+_address_chars_max: Final = 260
 
 
 def check(request: AnyRequest, origin: Origin | None = None) -> Refused | None:
@@ -87,11 +96,15 @@ def _request(request: AnyRequest) -> None:
             session_id(request.session)
         case OpenClient():
             _hex16(request.nonce, "nonce")
+        case AddMember() | PromoteMember() | DemoteMember() | RemoveMember() | ReplaceMember() | AmendMember():
+            check_change(request)
         case _:
             _read(request)
 
 
-def _read(request: KvGet | KvList | ReadElection | ReadSession | History | Validate | Status) -> None:
+def _read(
+    request: KvGet | KvList | ReadElection | ReadSession | History | Validate | Status | ListMembers,
+) -> None:
     match request:
         case KvGet():
             _key(request.key)
@@ -108,8 +121,38 @@ def _read(request: KvGet | KvList | ReadElection | ReadSession | History | Valid
             counter(request.limit, "limit", 1, list_limit_max)
         case Validate():
             counter(request.term, "term")
-        case Status():
+        case Status() | ListMembers():
             pass
+
+
+def check_change(request: AnyChange) -> None:
+    """Names, ids and addresses of a change of the members; `Invalid` names the field at fault."""
+    match request:
+        case AddMember():
+            member_id(request.id, "id")
+            node_id(request.name, "name")
+            _peer(request.peer)
+            counter(request.priority, "priority", -limits.priority_max, limits.priority_max)
+        case AmendMember():
+            node_id(request.member, "member")
+            if request.peer is not None:
+                _peer(request.peer)
+            counter(request.priority or 0, "priority", -limits.priority_max, limits.priority_max)
+        case ReplaceMember():
+            node_id(request.member, "member")
+            node_id(request.by, "by")
+        case PromoteMember() | DemoteMember() | RemoveMember():
+            node_id(request.member, "member")
+    if request.if_index is not None:
+        counter(request.if_index, "if_index")
+
+
+def _peer(address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) <= 65535 or len(address) > _address_chars_max:
+        raise Invalid("peer", f"must be HOST:PORT, got {address[:80]!r}")
+    if _CONTROL.search(address) or " " in address:
+        raise Invalid("peer", "must hold no spaces and no control characters")
 
 
 def _kv_put(request: KvPut) -> None:

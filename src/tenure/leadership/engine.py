@@ -11,6 +11,19 @@ Requests and results travel as tagged JSON (API, stream) and as tagged msgpack (
 from collections.abc import AsyncIterator
 from typing import Protocol, TypeVar
 
+from tenure.leadership.members import (
+    AddMember,
+    AmendMember,
+    AnyChange,
+    DemoteMember,
+    Founding,
+    ListMembers,
+    MemberSeat,
+    MembersView,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+)
 from tenure.leadership.requests import (
     Campaign,
     Campaigning,
@@ -74,7 +87,10 @@ from tenure.leadership.values import (
 )
 
 __all__ = [
+    "AddMember",
+    "AmendMember",
     "Answer",
+    "AnyChange",
     "AnyRequest",
     "AnyResult",
     "Campaign",
@@ -89,11 +105,13 @@ __all__ = [
     "Configured",
     "ConsensusView",
     "Demand",
+    "DemoteMember",
     "Disconnected",
     "ElectionConfig",
     "ElectionState",
     "ElectionView",
     "Engine",
+    "Founding",
     "History",
     "HistoryPage",
     "Holding",
@@ -107,7 +125,10 @@ __all__ = [
     "KvValue",
     "KvWritten",
     "Lease",
+    "ListMembers",
+    "MemberSeat",
     "MemberView",
+    "MembersView",
     "NodeView",
     "Noted",
     "OpenClient",
@@ -115,12 +136,15 @@ __all__ = [
     "Origin",
     "Pause",
     "Phase",
+    "PromoteMember",
     "ReadElection",
     "ReadSession",
     "Refused",
     "Release",
     "ReleaseCause",
     "Released",
+    "RemoveMember",
+    "ReplaceMember",
     "Request",
     "Sequenced",
     "SessionClosed",
@@ -158,6 +182,8 @@ AnyRequest = (
     | KvGet
     | KvList
     | Status
+    | ListMembers
+    | AnyChange
     | OpenClient
     | Disconnected
 )
@@ -179,6 +205,7 @@ AnyResult = (
     | KvValue
     | KvKeys
     | StatusReport
+    | MembersView
     | ClientOpened
     | Noted
     | Refused

@@ -39,6 +39,19 @@ Code = Literal[
     "unknown_member",  # 404
     "unknown_key",  # 404
     "node_in_use",  # 409, with retry_after_ms
+    "name_in_use",  # 409, of a member, as the next twelve
+    "address_in_use",
+    "id_in_use",
+    "was_removed",
+    "change_pending",  # with retry_after_ms
+    "stale_configuration",
+    "not_caught_up",  # with retry_after_ms
+    "loses_quorum",
+    "last_voter",
+    "too_many_voters",
+    "too_many_members",
+    "too_many_witnesses",
+    "witness_stays",
     "not_held",  # 409
     "not_candidate",  # 409
     "outcome_unknown",  # 409
@@ -52,6 +65,8 @@ Code = Literal[
     "no_quorum",  # 503, with retry_after_ms
     "founding",  # 503
     "compacted",  # 410
+    "unsupported",  # 501: this engine has no such thing
+    "no_state",  # 503: a witness holds nothing to answer from
 ]
 
 

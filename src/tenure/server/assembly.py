@@ -178,6 +178,7 @@ class Assembled:
             limits=ReplicaSettings(snapshot_entries=config.snapshot_entries, snapshot_bytes=config.snapshot_bytes),
             api=str(config.advertise_api),
             protection={"scheduling": _scheduling()},
+            record=record,
         )
         self._gauges(replica)
         call = self._loop.call_soon_threadsafe

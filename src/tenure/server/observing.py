@@ -5,6 +5,7 @@ from typing import Final
 from tenure.api import Telemetry
 from tenure.base.clock import Clock
 from tenure.base.instants import MS, SECOND, Instant
+from tenure.raft.entries import Configuration
 from tenure.raft.founding import Record
 from tenure.raft.ready import Fatal, Trace
 from tenure.server.logs import Log
@@ -85,10 +86,14 @@ class Observing:
         elif refused is None and missing and self._is_news(names):
             self._log.tell("info", "founding_waits", missing=names)
 
+    def members(self, configuration: Configuration) -> None:
+        """Who is called what from now on; who has left keeps the name."""
+        self._names |= {seat.id: seat.name for seat in configuration.seats}
+
     def sealed(self, record: Record) -> None:
         """Part of a cluster."""
-        self._names = {seat.id: seat.name for seat in record.configuration.seats}
-        names = ",".join(self._names.values())
+        self.members(record.configuration)
+        names = ",".join(seat.name for seat in record.configuration.seats)
         self._log.tell("info", "member_of", lineage=record.lineage, members=names)
 
     def rejected(self, text: str) -> None:

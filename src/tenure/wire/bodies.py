@@ -12,12 +12,16 @@ from msgspec import Meta, Raw, Struct
 from tenure.base import tokens
 from tenure.base.errors import Invalid
 from tenure.base.ids import counter, counter_max, election_name, kv_key, node_id, session_id
+from tenure.leadership.checks import check_change
 from tenure.leadership.engine import (
+    AddMember,
+    AmendMember,
     AnyRequest,
     Campaign,
     CloseSession,
     Code,
     Configure,
+    DemoteMember,
     Disconnected,
     History,
     Keepalive,
@@ -25,19 +29,24 @@ from tenure.leadership.engine import (
     KvList,
     KvPut,
     KvValue,
+    ListMembers,
     OpenClient,
     OpenSession,
     Pause,
+    PromoteMember,
     ReadElection,
     ReadSession,
     Refused,
     Release,
     ReleaseCause,
+    RemoveMember,
+    ReplaceMember,
     Status,
     Stepdown,
     Validate,
     Withdraw,
 )
+from tenure.leadership.members import VotingRole
 
 body_bytes_max: Final = 1024 * 1024 + 8 * 1024
 """A kv value of 1 MiB and what stands around it."""
@@ -109,6 +118,50 @@ class PauseBody(Body, frozen=True):
     """`POST /v1/elections/{name}/pause`."""
 
     paused: bool
+
+
+class AddMemberBody(Body, frozen=True):
+    """`POST /v1/members`: a new member, as an observer."""
+
+    id: Hex16
+    name: Node
+    peer: str
+    priority: Annotated[int, Meta(ge=-priority_max, le=priority_max)] = 0
+    if_index: Counter | None = None
+    dry_run: bool = False
+
+
+class PromoteMemberBody(Body, frozen=True):
+    """`POST /v1/members/{member}/promote`."""
+
+    role: VotingRole = "voter"
+    if_index: Counter | None = None
+    dry_run: bool = False
+
+
+class LeaveMemberBody(Body, frozen=True):
+    """`POST /v1/members/{member}/demote` and `…/remove`."""
+
+    if_index: Counter | None = None
+    dry_run: bool = False
+
+
+class ReplaceMemberBody(Body, frozen=True):
+    """`POST /v1/members/{member}/replace`: `by` takes its place."""
+
+    by: Node
+    role: VotingRole = "voter"
+    if_index: Counter | None = None
+    dry_run: bool = False
+
+
+class AmendMemberBody(Body, frozen=True):
+    """`PATCH /v1/members/{member}`."""
+
+    peer: str | None = None
+    priority: Annotated[int, Meta(ge=-priority_max, le=priority_max)] | None = None
+    if_index: Counter | None = None
+    dry_run: bool = False
 
 
 class StepdownBody(Body, frozen=True):
@@ -194,6 +247,19 @@ status_of: Final[dict[Code, int]] = {
     "not_held": 409,
     "not_candidate": 409,
     "outcome_unknown": 409,
+    "name_in_use": 409,
+    "address_in_use": 409,
+    "id_in_use": 409,
+    "was_removed": 409,
+    "change_pending": 409,
+    "stale_configuration": 409,
+    "not_caught_up": 409,
+    "loses_quorum": 409,
+    "last_voter": 409,
+    "too_many_voters": 409,
+    "too_many_members": 409,
+    "too_many_witnesses": 409,
+    "witness_stays": 409,
     "compacted": 410,
     "stale_term": 412,
     "no_eligible_successor": 412,
@@ -204,6 +270,8 @@ status_of: Final[dict[Code, int]] = {
     "too_many": 429,
     "no_quorum": 503,
     "founding": 503,
+    "no_state": 503,
+    "unsupported": 501,
 }
 
 
@@ -341,8 +409,10 @@ def check(request: AnyRequest) -> None:  # noqa: C901 - one arm per request
             counter(term, "term")
         case OpenClient(nonce):
             _hex16(nonce, "nonce")
-        case Status():
+        case Status() | ListMembers():
             pass
+        case AddMember() | PromoteMember() | DemoteMember() | RemoveMember() | ReplaceMember() | AmendMember():
+            check_change(request)
         case _:
             assert_never(request)
 

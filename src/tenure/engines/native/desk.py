@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import Instant
 from tenure.engines.native import views
+from tenure.engines.native.changes import Changes
 from tenure.engines.native.forwarding import Forwarding
 from tenure.engines.native.inputs import internal_token
 from tenure.engines.native.pending import (
+    CHANGE,
     FORWARDED,
     KEEP,
     NOTE,
@@ -36,6 +38,7 @@ from tenure.leadership.engine import (
     Disconnected,
     Keepalive,
     KvGet,
+    ListMembers,
     Noted,
     OpenSession,
     Origin,
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from tenure.engines.native.replica import Replica
 
 _NOTED: Final = Noted()
+_NO_STATE: Final = Refused("no_state", "this member is a witness and holds no state: ask another", retry_after_ms=200)
 
 
 class Desk:
@@ -69,14 +73,24 @@ class Desk:
         self._by_index: dict[LogIndex, Accepted] = {}
         self._stepdowns = Stepdowns()
         self.forwarding = Forwarding(replica, self)
+        self.changes = Changes(replica, self)
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def ask(self, token: int, request: AnyRequest, origin: Origin | None, peer: MemberId | None) -> int:
         """Take a request in. Returns its key; it may be answered already."""
         turn = self._turn
-        if type(request) in (KvGet, ReadElection, Status) and request.stale and peer is None:  # type: ignore[union-attr]
+        if self._replica.witness and type(request) in (KvGet, ReadElection) and peer is None:
+            turn.out.answers.append((token, _NO_STATE))
+            return 0
+        if type(request) in (KvGet, ReadElection, Status, ListMembers) and request.stale and peer is None:  # type: ignore[union-attr]
             turn.out.answers.append((token, views.read(self._replica, request, turn.now, turn.wall)))
+            return 0
+        kind = kind_of[type(request)]
+        if kind == CHANGE:
+            request = self.changes.name_ids(request)
+        elif self._replica.witness and peer is None and kind != NOTE and type(request) not in (Status, ListMembers):
+            turn.out.answers.append((token, _NO_STATE))
             return 0
         pending = Pending(token, request, origin, peer, Instant(turn.now + self._limits.ask_timeout_us))
         key = self.book.add(pending)
@@ -106,6 +120,8 @@ class Desk:
             self.rounds.gathering.append((key, None))
         elif kind == KEEP:
             self._keep(key, pending)
+        elif kind == CHANGE:
+            self.changes.propose(key, pending)
         elif kind == STEPDOWN:
             assert type(request) is Stepdown
             if request.election is None:
@@ -201,6 +217,8 @@ class Desk:
         if pending is None:
             return
         if accepted.term != term or result is None:
+            if accepted.term == term:
+                self.changes.applied(pending)
             self._again(pending)
         elif type(result) is Stepped and pending.peer is None:
             self.stepped(accepted.token, pending, result)
@@ -275,6 +293,7 @@ class Desk:
 
     def transfer_ended(self, ended: TransferEnded) -> None:
         """A stepdown of the consensus leader is over, one way or another."""
+        self.changes.transfer_ended(ended)
         pending = self.book.get(ended.token)
         if pending is None:
             return

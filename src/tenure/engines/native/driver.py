@@ -5,7 +5,7 @@ Nothing that happens while an answer is delivered may hurt this path: an answer 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -33,6 +33,7 @@ from tenure.leadership.engine import (
     Stepped,
     Transition,
 )
+from tenure.raft.entries import Configuration
 from tenure.raft.events import Lateness, LinkLost, LinkUp, Persisted, Received, Resign, RttSample
 from tenure.raft.messages import Envelope, Evidence, HeartbeatReply
 from tenure.raft.ready import Batch, Fatal, Trace
@@ -111,6 +112,8 @@ class NativeEngine:
         self.obstacle: str | None = None
         """While founding: why it can't go on, in words for the operator."""
         self.answers_failed = 0
+        self.on_members: Callable[[Configuration], None] | None = None
+        """Hears of each change of the members: whom to dial."""
 
     @property
     def replica(self) -> Replica | None:
@@ -281,6 +284,8 @@ class NativeEngine:
             self._watchers.publish(effects.transitions)
         for trace in effects.traces:
             self._observer.trace(trace)
+        if effects.configuration is not None and self.on_members is not None:
+            self.on_members(effects.configuration)
         if effects.fatal is not None:
             self._observer.stopped(effects.fatal)
 

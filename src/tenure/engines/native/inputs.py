@@ -7,6 +7,7 @@ from msgspec import Struct
 from tenure.base.ids import MemberId
 from tenure.base.instants import NEVER, SECOND, Instant
 from tenure.leadership.engine import AnyRequest, AnyResult, Origin, Transition
+from tenure.raft.entries import Configuration
 from tenure.raft.events import Event
 from tenure.raft.messages import Envelope
 from tenure.raft.ready import Batch, Fatal, Trace
@@ -76,7 +77,17 @@ class Effects:
     durable write, then answers, then what watchers see.
     """
 
-    __slots__ = ("answers", "deadline", "fatal", "replaced", "send", "traces", "transitions", "write")
+    __slots__ = (
+        "answers",
+        "configuration",
+        "deadline",
+        "fatal",
+        "replaced",
+        "send",
+        "traces",
+        "transitions",
+        "write",
+    )
 
     def __init__(self) -> None:
         self.send: list[tuple[MemberId, PeerFrame]] = []
@@ -85,6 +96,8 @@ class Effects:
         self.transitions: list[Transition] = []
         self.replaced = False
         """A snapshot replaced the state: what lies between is not told as transitions."""
+        self.configuration: Configuration | None = None
+        """The members have changed: whom to dial."""
         self.traces: list[Trace] = []
         self.deadline: Instant = NEVER
         self.fatal: Fatal | None = None

@@ -14,6 +14,7 @@ from tenure.engines.native.driver import NativeEngine
 from tenure.engines.native.founder import Founder, FoundingStore
 from tenure.engines.native.inputs import PeerFrame
 from tenure.engines.native.replica import Replica
+from tenure.raft.entries import Configuration
 from tenure.raft.founding import FoundAck, FoundHello, Founding, FoundPropose, FoundSeal, Record, State
 from tenure.raft.messages import Evidence
 from tenure.raft.ready import Batch
@@ -64,6 +65,10 @@ class Tells(Protocol):
         """The cluster is founded."""
         ...
 
+    def members(self, configuration: Configuration) -> None:
+        """The members have changed."""
+        ...
+
     def rejected(self, text: str) -> None:
         """Somebody was turned away, or turned us away."""
         ...
@@ -97,6 +102,7 @@ class Member:
         self._names: dict[MemberId, str] = {}
         self._links: Links | None = None
         self._record: Record | None = None
+        self._members: Configuration | None = None
         self._founder = Founder(loop, clock, founding, store, self._say, self._sealed, self._tell)
 
     def start(self, links: Links) -> None:
@@ -125,14 +131,17 @@ class Member:
     # --- Listener ---------------------------------------------------------------------------------------------------
 
     def judge(self, hello: Hello) -> str | None:
-        """Lineages that don't descend from each other don't talk (P1.4); before founding everybody listed may."""
+        """Lineages that don't descend from each other don't talk (P1.4); before founding everybody listed may.
+
+        A seat in our own configuration isn't asked for: we may be the one that is behind (P7.3).
+        """
         record, replica = self._record, self._engine.replica
         if record is None or not hello.lineage:
             return None
         if hello.lineage[0] != record.lineage:
             return f"{hello.name} belongs to another cluster ({hello.lineage[0]}), this one is {record.lineage}"
-        if replica is not None and replica.raft.configuration.seat(hello.member) is None:
-            return f"{hello.name} ({hello.member}) has no seat in this cluster"
+        if replica is not None and hello.member in replica.raft.configuration.removed:
+            return f"{hello.name} ({hello.member}) was removed from this cluster"
         return None
 
     def on_frames(self, peer: MemberId, frames: list[AnyPeerFrame]) -> None:
@@ -151,6 +160,7 @@ class Member:
         self._up[peer] = hello
         self._names[peer] = hello.name
         self._tells.link(hello.name, "up")
+        self._dial()
         self._link_up(hello)
 
     def on_open(self, peer: MemberId, hello: Hello) -> None:
@@ -162,6 +172,7 @@ class Member:
         hello = self._up.get(peer)
         if hello is not None and hello.boot == boot:
             del self._up[peer]
+            self._dial()
         self._tells.link(self._names.get(peer, peer), "closing" if closing else evidence)
         self._engine.on_lost(peer, boot, evidence, closing)
 
@@ -190,14 +201,30 @@ class Member:
         self._engine.missing, self._engine.obstacle = (), None
         self._tells.sealed(record)
         replica, disk = self._begin(record)
-        # Still by names: a wiped member at a known address must hear from the sealed ones why it is refused (P1.2).
-        # What is meant for the old id finds no route to it.
-        self._links.set_peers(
-            {seat.name: seat.peer for seat in replica.raft.configuration.seats if seat.id != self._me.member}
-        )
+        self._members = replica.raft.configuration
+        self._dial()
+        self._engine.on_members = self._members_changed
         self._engine.begin(replica, self._links, disk)
         for hello in self._up.values():
             self._link_up(hello)
+
+    def _members_changed(self, configuration: Configuration) -> None:
+        self._members = configuration
+        self._tells.members(configuration)
+        self._dial()
+
+    def _dial(self) -> None:
+        """Who has a seat, by name: a wiped member at a known address must hear from the sealed ones why it is refused
+        (P1.2); what is meant for the old id finds no route to it. And who dialed us without a seat that we know of: it
+        may know more than we do, or have to hear that it was removed (P7).
+        """
+        if self._members is None or self._links is None:
+            return
+        peers = {seat.name: seat.peer for seat in self._members.seats if seat.id != self._me.member}
+        for hello in self._up.values():
+            if self._members.seat(hello.member) is None and hello.peer not in peers.values():
+                peers[hello.member] = hello.peer
+        self._links.set_peers(peers)
 
     def _link_up(self, hello: Hello) -> None:
         """To the engine, if it has begun; only members with a seat count there."""

@@ -9,23 +9,30 @@ from typing import Final
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant
 from tenure.leadership.engine import (
+    AddMember,
+    AmendMember,
     AnyRequest,
     Campaign,
     CloseSession,
     Configure,
+    DemoteMember,
     Disconnected,
     History,
     Keepalive,
     KvGet,
     KvList,
     KvPut,
+    ListMembers,
     OpenClient,
     OpenSession,
     Origin,
     Pause,
+    PromoteMember,
     ReadElection,
     ReadSession,
     Release,
+    RemoveMember,
+    ReplaceMember,
     Status,
     Stepdown,
     Stepped,
@@ -52,6 +59,8 @@ READ: Final = 1
 KEEP: Final = 2
 STEPDOWN: Final = 3
 NOTE: Final = 4
+CHANGE: Final = 5
+"""A change of the members: asked of the core until nothing is left to do."""
 
 kind_of: Final[dict[type, int]] = {
     OpenSession: PROPOSAL,
@@ -73,6 +82,13 @@ kind_of: Final[dict[type, int]] = {
     KvGet: READ,
     KvList: READ,
     Status: READ,
+    ListMembers: READ,
+    AddMember: CHANGE,
+    PromoteMember: CHANGE,
+    DemoteMember: CHANGE,
+    RemoveMember: CHANGE,
+    ReplaceMember: CHANGE,
+    AmendMember: CHANGE,
 }
 
 

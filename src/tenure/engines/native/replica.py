@@ -28,8 +28,9 @@ from tenure.engines.native.turn import Turn
 from tenure.leadership.machine import Machine, UnknownCommand
 from tenure.leadership.steward import Steward, StewardSettings
 from tenure.raft.core import Raft
-from tenure.raft.entries import COMMAND, NOOP, Entry, Restored, Snapshot
+from tenure.raft.entries import COMMAND, CONFIGURATION, NOOP, Configuration, Entry, Restored, Snapshot, configuration_of
 from tenure.raft.events import Propose, ReadIndex, TakeSnapshot
+from tenure.raft.founding import Record
 from tenure.raft.ready import Fatal, Ready, Refused
 from tenure.raft.settings import Identity, Settings
 
@@ -54,8 +55,11 @@ class Replica:
         steward: StewardSettings | None = None,
         api: str | None = None,
         protection: dict[str, str] | None = None,
+        record: Record | None = None,
     ) -> None:
-        """`protection`: what the process has against stalls, for `/status` (P6.4)."""
+        """`protection`: what the process has against stalls, for `/status` (P6.4). `record`: the founding, which who
+        joins must know.
+        """
         self.raft = Raft(identity, restored, settings, rng, now)
         self.machine = machine
         self.steward: Steward | None = None
@@ -63,6 +67,9 @@ class Replica:
         self.name = name
         self.me = identity.member
         self.lineage = identity.lineage
+        self.record = record
+        self.witness = False
+        """Holds no state machine (P8): `machine` is an empty one."""
         self.apis: dict[MemberId, str | None] = {identity.member: api}
         self.protection = protection or {}
         self.limits = limits or ReplicaSettings()
@@ -78,6 +85,8 @@ class Replica:
         self._core_deadline: Instant = now
         self._entries_since_snapshot = 0
         self._bytes_since_snapshot = 0
+        if self._is_witness_in(restored.configuration):
+            self._become_witness()
 
     # --- a turn -----------------------------------------------------------------------------------------------------
 
@@ -180,13 +189,23 @@ class Replica:
             desk.rounds.granted(read)
         if desk.rounds.ready:
             desk.finish_rounds()
-        for ended in ready.transfers:
-            desk.transfer_ended(ended)
+        self._absorb_rare(ready)
         if turn.moved:
             turn.moved = False
             desk.route_waiting()
         if ready.fatal is not None:
             self._stop(ready.fatal)
+
+    def _absorb_rare(self, ready: Ready) -> None:
+        """Transfers, members and snapshots that are asked for."""
+        for ended in ready.transfers:
+            self._desk.transfer_ended(ended)
+        for changed in ready.changes:
+            self._desk.changes.ended(changed)
+        if ready.configuration is not None:
+            self.turn.out.configuration = ready.configuration
+        if ready.snapshot_wanted:
+            self._take_snapshot()
 
     def _move(self, lead: Lead) -> None:
         """Role, term, leader or readiness have changed. A steward lives for one term of ours."""
@@ -201,7 +220,8 @@ class Replica:
             self._desk.deposed()
         if role == "leader" and not turn.leading:
             turn.leading = True
-            self.steward = Steward(turn.term, turn.now, self.machine, self._steward_settings, turn.now)
+            if not self.witness:  # P8: it only hands on
+                self.steward = Steward(turn.term, turn.now, self.machine, self._steward_settings, turn.now)
 
     def _refused(self, refused: Refused) -> None:
         decision = self._decisions.pop(refused.token, None)
@@ -231,22 +251,40 @@ class Replica:
                 continue
             assert type(item) is Entry
             assert item.index == self.applied + 1, f"applied {self.applied}, then {item.index}"
-            if item.kind == COMMAND:
+            if item.kind == COMMAND and not self.witness:
                 if not self._apply(item):
                     return
             else:
                 self.applied = item.index
                 desk.settle(item.index, item.term, None)
-                if item.kind == NOOP and turn.leading and item.term == turn.term:
+                if item.kind == NOOP and turn.leading and item.term == turn.term and not self.witness:
                     self._begin_serving()
+                elif item.kind == CONFIGURATION and not self.witness and self._is_witness_in(configuration_of(item)):
+                    self._become_witness()
         desk.rounds.applied(self.applied)
         limits = self.limits
         if (
             self._entries_since_snapshot >= limits.snapshot_entries
             or self._bytes_since_snapshot >= limits.snapshot_bytes
         ):
-            self._entries_since_snapshot = self._bytes_since_snapshot = 0
-            turn.events.append(TakeSnapshot(self.applied, self.machine.snapshot()))
+            self._take_snapshot()
+
+    def _take_snapshot(self) -> None:
+        """Freeze the state at what is applied."""
+        self._entries_since_snapshot = self._bytes_since_snapshot = 0
+        if self.applied and not self.witness:
+            self.turn.events.append(TakeSnapshot(self.applied, self.machine.snapshot()))
+
+    def _is_witness_in(self, committed: Configuration) -> bool:
+        """Only what is committed takes the state away: an appended promotion may be rolled back (P7.1)."""
+        seat = committed.seat(self.me)
+        return seat is not None and seat.role == "witness"
+
+    def _become_witness(self) -> None:
+        """P8: from now on a vote and a log, no state."""
+        self.witness = True
+        self.machine = Machine.founded(self.lineage[0], 0)
+        self.steward = None
 
     def _apply(self, entry: Entry) -> bool:
         turn, desk = self.turn, self._desk
@@ -272,7 +310,8 @@ class Replica:
 
     def _install(self, snapshot: Snapshot) -> None:
         """A snapshot replaces the state."""
-        self.machine = Machine.restore(snapshot.data)
+        if not self.witness:
+            self.machine = Machine.restore(snapshot.data)
         self.applied = snapshot.index
         self._entries_since_snapshot = self._bytes_since_snapshot = 0
         self.turn.out.transitions.clear()

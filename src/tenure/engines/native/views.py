@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING, Literal
 
 from tenure.base.instants import Instant, WallMs
+from tenure.engines.native.changes import view
 from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
     ConsensusView,
+    ListMembers,
     MemberView,
     Status,
     StatusReport,
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 def read(replica: "Replica", request: AnyRequest, now: Instant, wall_ms: WallMs) -> AnyResult:
     """Answer a read from the applied state. On the serving leader with the steward's hints of expiry and health."""
+    if type(request) is ListMembers:
+        return view(replica)
     if type(request) is Status:
         return status(replica, now, wall_ms, quorum=replica.raft.leader is not None and not replica.stopped)
     return replica.machine.read(request, hints_of(replica, now, wall_ms))

@@ -1,0 +1,190 @@
+"""Requests about the members, at the desk: names become ids, wishes become steps of the core, steps become answers.
+
+A change is asked of the core again and again until the core says that nothing is left to do (`membership.next_change`).
+So it needs no memory of where it stands, and survives a change of leader in its middle. The leader that is to leave
+hands over first (P7.3); whoever leads then is asked the same.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from tenure.base.ids import LogIndex, MemberId
+from tenure.engines.native.pending import PARKED, PROPOSED, Pending
+from tenure.leadership.engine import AnyRequest, Refused
+from tenure.leadership.members import (
+    AddMember,
+    AmendMember,
+    AnyChange,
+    DemoteMember,
+    Founding,
+    MemberSeat,
+    MembersView,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+)
+from tenure.raft import membership
+from tenure.raft.entries import Configuration, Seat
+from tenure.raft.events import ChangeMembership, Transfer
+from tenure.raft.founding import Record
+from tenure.raft.membership import Add, Amend, Demote, Promote, Refusal, Remove, Replace, Wish
+from tenure.raft.ready import ChangeEnded, TransferEnded
+
+if TYPE_CHECKING:
+    from tenure.engines.native.desk import Desk
+    from tenure.engines.native.replica import Replica
+
+_steps_max: Final = 8
+retry_after_ms: Final = 500
+
+
+class Changes:
+    """Membership requests of one desk."""
+
+    def __init__(self, replica: "Replica", desk: "Desk") -> None:
+        self._replica = replica
+        self._desk = desk
+        self._handing: dict[int, int] = {}
+        """Transfers begun so that the leader may leave, by token: who waits for it."""
+
+    def name_ids(self, request: AnyRequest) -> AnyRequest:
+        """Names become ids where the request comes in: told again after a removal, an id is still known as removed."""
+        match request:
+            case ReplaceMember():
+                return msgspec.structs.replace(request, member=self._id(request.member), by=self._id(request.by))
+            case PromoteMember() | DemoteMember() | RemoveMember() | AmendMember():
+                return msgspec.structs.replace(request, member=self._id(request.member))
+            case _:
+                return request
+
+    def _id(self, member: str) -> str:
+        seats = self._replica.raft.configuration.seats
+        return next((seat.id for seat in seats if member == seat.name), member)
+
+    def propose(self, key: int, pending: Pending) -> None:
+        """On the leader: the next step."""
+        request = pending.request
+        assert isinstance(request, AnyChange)
+        expected = LogIndex(request.if_index) if request.if_index is not None else None
+        pending.stage = PROPOSED
+        self._replica.turn.events.append(ChangeMembership(key, _wish(request), expected, request.dry_run))
+
+    def applied(self, pending: Pending) -> None:
+        """A step of it is committed: the members are no longer those that it was asked for."""
+        if isinstance(pending.request, AnyChange):
+            pending.request = msgspec.structs.replace(pending.request, if_index=None)
+
+    def ended(self, ended: ChangeEnded) -> None:
+        """The core took no step."""
+        pending = self._desk.book.get(ended.token)
+        if pending is None:
+            return
+        request = pending.request
+        assert isinstance(request, AnyChange)
+        if ended.outcome == "refused":
+            assert ended.refusal is not None
+            self._desk.answer(ended.token, pending, refused_as(ended.refusal))
+        elif ended.outcome == "done" or request.dry_run:
+            plan = self._plan(request) if request.dry_run else ()
+            self._desk.answer(ended.token, pending, view(self._replica, plan))
+        else:  # the leader itself is to leave (P7.3)
+            token = self._desk.book.fresh_key()
+            self._handing[token] = ended.token
+            pending.stage = PARKED
+            self._replica.turn.events.append(Transfer(token, None))
+
+    def transfer_ended(self, ended: TransferEnded) -> None:
+        """A hand-over before a leader may leave. Done: the next leader is asked, as after any change of leader."""
+        key = self._handing.pop(ended.token, None)
+        pending = self._desk.book.get(key) if key is not None else None
+        if key is None or pending is None or ended.outcome in {"done", "not_leader"}:
+            return
+        text = "the leader is to leave and must hand over first, but no other voter can take over now"
+        self._desk.answer(key, pending, Refused("no_eligible_successor", text, retry_after_ms=retry_after_ms))
+
+    def _plan(self, request: AnyChange) -> tuple[str, ...]:
+        """The steps that are left, in words."""
+        now, wish = self._replica.raft.configuration, _wish(request)
+        leader = self._replica.raft.leader
+        steps: list[str] = []
+        for _ in range(_steps_max):
+            then = membership.next_change(now, wish)
+            if then is None or isinstance(then, Refusal):
+                break
+            if leader is not None and leader in now.voters() and leader not in then.voters():
+                steps.append(f"hand the consensus leadership over from {_name(now, leader)}")
+                leader = None
+            steps.append(_step(now, then))
+            now = then
+        return tuple(steps)
+
+
+def _name(configuration: Configuration, member: MemberId) -> str:
+    seat = configuration.seat(member)
+    return seat.name if seat is not None else member
+
+
+def _step(now: Configuration, then: Configuration) -> str:
+    """What one change does, in words, with the voters before and after."""
+    before, after = {seat.id: seat for seat in now.seats}, {seat.id: seat for seat in then.seats}
+    counts = f"voters {len(now.voters())} → {len(then.voters())}"
+    for member in sorted(before.keys() | after.keys()):
+        old, new = before.get(member), after.get(member)
+        if old == new:
+            continue
+        if old is None and new is not None:
+            return f"add {new.name} ({new.id}) at {new.peer} as {new.role}; {counts}"
+        if new is None and old is not None:
+            return f"remove {old.name} ({old.id}); {counts}"
+        assert old is not None
+        assert new is not None
+        if old.role != new.role:
+            return f"{new.name}: {old.role} → {new.role}; {counts}"
+        return f"{new.name}: peer {old.peer} → {new.peer}, priority {old.priority} → {new.priority}"
+    return "nothing"
+
+
+def _wish(request: AnyChange) -> Wish:
+    match request:
+        case AddMember():
+            return Add(Seat(request.id, request.name, request.peer, "observer", request.priority))
+        case PromoteMember():
+            return Promote(MemberId(request.member), request.role)
+        case DemoteMember():
+            return Demote(MemberId(request.member))
+        case RemoveMember():
+            return Remove(MemberId(request.member))
+        case ReplaceMember():
+            return Replace(MemberId(request.member), MemberId(request.by), request.role)
+        case AmendMember():
+            return Amend(MemberId(request.member), request.peer, request.priority)
+
+
+def refused_as(refusal: Refusal) -> Refused:
+    """The core's reason under the API's code, which is the same word."""
+    waits = refusal.code in {"change_pending", "not_caught_up"}
+    return Refused(refusal.code, refusal.text, retry_after_ms=retry_after_ms if waits else None)
+
+
+def seats_of(configuration: Configuration) -> tuple[MemberSeat, ...]:
+    """Seats as the API shows them."""
+    return tuple(MemberSeat(seat.id, seat.name, seat.peer, seat.role, seat.priority) for seat in configuration.seats)
+
+
+def view(replica: "Replica", plan: tuple[str, ...] = ()) -> MembersView:
+    """Who belongs to the cluster, as this member has it."""
+    configuration, record = replica.raft.configuration, replica.record
+    return MembersView(
+        cluster_id=replica.lineage[0],
+        lineage=replica.lineage,
+        index=configuration.index,
+        members=seats_of(configuration),
+        founding=founding_of(record) if record is not None else None,
+        plan=plan,
+    )
+
+
+def founding_of(record: Record) -> Founding:
+    """What a member that joins must know of the founding."""
+    return Founding(record.lineage, record.stamp, seats_of(record.configuration))
