@@ -1,10 +1,13 @@
 """What `tenure run` says to people."""
 
+import json
+import time
+
 import pytest
 
 from tenure.agent.acts import Say
-from tenure.agent.voice import Plain
-from tenure.base.instants import Instant
+from tenure.agent.voice import Json, Plain
+from tenure.base.instants import Instant, wall_ms_of
 
 
 def said(capfd: pytest.CaptureFixture[str], what: str, **data: str | int | float | None) -> str:
@@ -30,3 +33,10 @@ def test_signals_have_their_names(capfd: pytest.CaptureFixture[str]) -> None:
 def test_every_line_says_more_than_its_own_name(capfd: pytest.CaptureFixture[str]) -> None:
     assert said(capfd, "session", session="7-ab") == "session 7-ab"
     assert said(capfd, "session_lost", session="7-ab", reason="it ran out") == "the session is over: it ran out"
+
+
+def test_a_json_line_says_when_by_both_clocks(capfd: pytest.CaptureFixture[str]) -> None:
+    Json("orders", "a").say(Say("granted", (("term", 7),)), Instant(5))
+    line = json.loads(capfd.readouterr().err)
+    assert abs(wall_ms_of(line.pop("at")) - time.time_ns() // 1_000_000) < 60_000
+    assert line == {"event": "granted", "at_us": 5, "election": "orders", "node": "a", "term": 7}

@@ -179,6 +179,8 @@ def test_events_resume_behind_the_last_id_without_loss_or_repetition(engine: Scr
     server.do(lambda: engine.tell(transition(6, "ended", election="orders", cause="expired")))
     number, kind, data = reader.next()
     assert (number, kind, data["cause"], data["number"]) == ("6", "ended", "expired", 6)
+    assert data["at"] == "2025-11-24T16:00:00.000Z"  # API.md: instants are RFC 3339
+    assert "at_ms" not in data
     reader.close()
     server.until(lambda: server.app.door.watchers == 0)
     again = Events(server, query="?after=5")

@@ -194,6 +194,7 @@ def test_observing_shows_each_transition_once_in_order(engine: Scripted, server:
         found = [client.hear() for _ in range(800)]
         assert [one["number"] for one in found] == list(range(201, 1_001))
         assert (found[0]["type"], found[0]["kind"]) == ("transition", "granted")
+        assert found[0]["at"] == "2025-11-24T16:00:00.000Z"
         assert client.ask({"type": "observe", "id": 9})["code"] == "invalid"
     server.until(lambda: server.app.door.watchers == 0)
     engine.first_kept = 900
@@ -230,6 +231,18 @@ def test_a_reader_that_does_not_read_is_dropped_and_not_kept_in_memory(engine: S
         server.do(lambda: engine.tell(*pushes))
         server.until(lambda: server.app.door.streams == 0)
         assert server.do(lambda: server.app.door.watchers) == 0
+
+
+def test_a_burst_of_one_turn_is_bounded_too(engine: Scripted) -> None:
+    with serving(engine, stream_buffer_bytes_max=200_000) as server, server.dial() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        raw.sendall(HEAD)
+        assert raw.recv(1_000).startswith(b"HTTP/1.1 101 ")
+        raw.sendall(masked(1, b'{"type":"attach","id":2,"session":"17-0123456789abcdef"}'))
+        server.until(lambda: server.app.door.hub.is_attached(SESSION))
+        pushes = [transition(number, session=SESSION, fence_token="x" * 500) for number in range(1, 40_001)]
+        server.do(lambda: engine.tell(*pushes))
+        server.until(lambda: server.app.door.streams == 0)
 
 
 def test_a_client_that_vanishes_hurts_nobody(engine: Scripted, server: Server) -> None:

@@ -1,5 +1,6 @@
 """The commands against the real API: what they print, their JSON, their exit codes."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.api.scripted import serving
 from tests.cli.conftest import Tenure
 
 PATIENCE = 30.0
+INSTANT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 def stand(url: str, node: str = "a") -> Leadership:
@@ -61,7 +63,9 @@ def test_why_tells_the_history_in_words(ask: Tenure, url: str) -> None:
     assert "its predecessor gave it back" in newest
     assert f"a led orders, term {first.term}" in oldest
     assert "it gave the office back" in oldest
-    assert [holding["node_id"] for holding in ask("why", "orders", "--json").json["holdings"]] == ["b", "a"]
+    holdings = ask("why", "orders", "--json").json["holdings"]
+    assert [holding["node_id"] for holding in holdings] == ["b", "a"]
+    assert all(re.fullmatch(INSTANT, phase["at"]) for holding in holdings for phase in holding["phases"])
 
 
 def test_why_tells_a_crash_with_its_reason(ask: Tenure, url: str) -> None:

@@ -1,13 +1,14 @@
 """The demo's final check finds what it is there to find."""
 
 from tenure.base.ids import ElectionName, NodeId, SessionId, Term
+from tenure.base.instants import rfc3339
 from tenure.cli.demo_ledger import Row, findings, longest_gap_us
-from tenure.leadership.engine import Holding, Phase
+from tenure.leadership.engine import HoldingView, PhaseView
 
 
-def holding(term: int, node: str, granted_ms: int) -> Holding:
-    phases = (Phase("vacant", granted_ms - 5), Phase("granted", granted_ms))
-    return Holding(
+def holding(term: int, node: str, granted_ms: int) -> HoldingView:
+    phases = (PhaseView("vacant", rfc3339(granted_ms - 5)), PhaseView("granted", rfc3339(granted_ms)))
+    return HoldingView(
         ElectionName("orders"), Term(term), NodeId(node), SessionId("1-0"), "first", None, None, phases
     )  # fmt: skip
 

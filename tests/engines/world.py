@@ -11,7 +11,7 @@ from tenure.leadership.engine import (
     ElectionView,
     Engine,
     History,
-    Holding,
+    HoldingView,
     Keepalive,
     Kept,
     Lease,
@@ -140,7 +140,7 @@ class World:
     async def election(self, name: ElectionName = ORDERS) -> ElectionView:
         return await self.get(ReadElection(name))
 
-    async def history(self, name: ElectionName = ORDERS) -> tuple[Holding, ...]:
+    async def history(self, name: ElectionName = ORDERS) -> tuple[HoldingView, ...]:
         return (await self.get(History(name))).holdings
 
 

@@ -9,7 +9,7 @@ import time
 from typing import Final, Protocol
 
 from tenure.agent.acts import Say
-from tenure.base.instants import Instant
+from tenure.base.instants import Instant, rfc3339
 
 STDERR: Final = 2
 _PIPE_BUF: Final = select.PIPE_BUF
@@ -66,14 +66,15 @@ class Plain:
 
 
 class Json:
-    """One object a line: `event`, `at_us` (CLOCK_BOOTTIME), `election`, `node` and the event's own figures."""
+    """One object a line: `event`, `at` (RFC 3339), `at_us` (CLOCK_BOOTTIME, for spans), and the event's own figures."""
 
     def __init__(self, election: str, node: str) -> None:
         self._who = {"election": election, "node": node}
 
     def say(self, said: Say, now: Instant) -> None:
         """As `Voice`."""
-        _write(json.dumps({"event": said.what, "at_us": now, **self._who, **dict(said.data)}) + "\n")
+        at = rfc3339(time.time_ns() // 1_000_000)
+        _write(json.dumps({"event": said.what, "at": at, "at_us": now, **self._who, **dict(said.data)}) + "\n")
 
 
 class _Known(dict[str, object]):

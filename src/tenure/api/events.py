@@ -21,6 +21,7 @@ from tenure.api.hub import follow
 from tenure.base.errors import Invalid
 from tenure.base.ids import counter_max
 from tenure.leadership.engine import Compacted, Transition
+from tenure.wire.bodies import transition_body
 
 _HEADERS: Final = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
 _encode: Final = msgspec.json.Encoder().encode
@@ -37,7 +38,11 @@ def _after(call: Call) -> int | None:
 
 
 def _event(transition: Transition) -> bytes:
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (transition.number, transition.kind.encode(), _encode(transition))
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+        transition.number,
+        transition.kind.encode(),
+        _encode(transition_body(transition)),
+    )
 
 
 def _texts(batch: tuple[Transition, ...] | Compacted) -> list[bytes]:

@@ -56,7 +56,7 @@ from tenure.leadership.engine import (
     Transition,
     Validated,
 )
-from tenure.wire.bodies import check, counter_range, invalid_of, kv_value_body
+from tenure.wire.bodies import check, counter_range, invalid_of, kv_value_body, transition_body
 
 _log: Final = logging.getLogger("tenure.api")
 _burst_bytes_max: Final = 64 * 1024
@@ -166,6 +166,8 @@ class Stream(asyncio.Protocol):
         if self._is_full:
             if self._out_bytes > self._door.limits.stream_buffer_bytes_max:
                 self._close(1013, "too slow: unsent messages over the limit")
+        elif self._out_bytes >= _burst_bytes_max:
+            self._flush()  # a burst of one turn: else a client that takes nothing is found full only behind all of it
         elif not self._is_flushing:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
@@ -378,15 +380,19 @@ class Stream(asyncio.Protocol):
     async def _follow(self, after: int) -> None:
         """Batches as fast as the client reads; the engine compacts what it can't keep up with, nothing is kept here."""
         self._door.watchers += 1
+        said = 0
         try:
             async for batch in follow(self._engine, after):
                 if isinstance(batch, Compacted):
                     self._say(encode(Behind(batch.next_number)))
                     continue
                 for transition in batch:
-                    self._say(b'{"type":"transition",' + encode(transition)[1:])
-                    if self._out_bytes >= _burst_bytes_max:
-                        await asyncio.sleep(0)  # the flush runs, and tells whether there is room
+                    text = b'{"type":"transition",' + encode(transition_body(transition))[1:]
+                    self._say(text)
+                    said += len(text)
+                    if said >= _burst_bytes_max:
+                        said = 0
+                        await asyncio.sleep(0)  # others' turn; and the flush tells whether there is room
                         await self._room.wait()
                     if self._gone:
                         return

@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from tenure.base.instants import wall_ms_of
 from tenure.guards import sqlite as guards
-from tenure.leadership.engine import Holding
+from tenure.leadership.engine import HoldingView
 
 ELECTION: Final = "orders"
 clock_slack_ms: Final = 2
@@ -93,7 +94,7 @@ def longest_gap_us(written: Sequence[Row], begin_us: int, end_us: int) -> int:
     return max(later - earlier for earlier, later in pairwise(times))
 
 
-def findings(written: Sequence[Row], holdings: Sequence[Holding]) -> list[str]:
+def findings(written: Sequence[Row], holdings: Sequence[HoldingView]) -> list[str]:
     """What is wrong with the ledger; empty if no row was written under a stale term.
 
     Two proofs that share nothing: the order of the rows themselves, and the cluster's own history of grants (one clock,
@@ -120,5 +121,5 @@ def findings(written: Sequence[Row], holdings: Sequence[Holding]) -> list[str]:
     return wrong
 
 
-def _granted_ms(holding: Holding) -> int:
-    return next(phase.at_ms for phase in holding.phases if phase.name == "granted")
+def _granted_ms(holding: HoldingView) -> int:
+    return next(wall_ms_of(phase.at) for phase in holding.phases if phase.name == "granted")

@@ -71,11 +71,6 @@ def moment(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1_000, UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")[:23]
 
 
-def instant(at_ms: int) -> str:
-    """Unix ms as RFC 3339 UTC, for programs."""
-    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def span(ms: float) -> str:
     """A duration in words: 12 ms, 3.4 s, 5 min, 2 h 5 min."""
     if ms < 1_000:

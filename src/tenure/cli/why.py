@@ -1,14 +1,16 @@
 """`tenure why`: an election's history in words, from the causes and phases that the cluster keeps."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
 import click
 
+from tenure.base.instants import wall_ms_of
 from tenure.cli.asking import Asking, asks
 from tenure.cli.exits import Exit
 from tenure.cli.printing import moment, span, styled
-from tenure.leadership.engine import Cause, Holding, Phase
+from tenure.leadership.engine import Cause, HoldingView
 
 _BEGAN: Final[dict[Cause, str]] = {
     "first": "nobody had held it before",
@@ -51,11 +53,11 @@ def command(asking: Asking, *, election: str, limit: int) -> int:
     return Exit.OK
 
 
-def described(holding: Holding) -> str:
+def described(holding: HoldingView) -> str:
     """One holding for people."""
-    phases = sorted(holding.phases, key=lambda phase: phase.at_ms)
-    granted = next((phase.at_ms for phase in phases if phase.name == "granted"), None)
-    last = phases[-1].at_ms if phases else None
+    phases = sorted(((wall_ms_of(phase.at), phase.name) for phase in holding.phases), key=lambda phase: phase[0])
+    granted = next((at_ms for at_ms, name in phases if name == "granted"), None)
+    last = phases[-1][0] if phases else None
     head = styled(f"{holding.node_id} led {holding.election}, term {holding.term}", "bold")
     if holding.ended is None:
         head = styled(f"{holding.node_id} leads {holding.election}, term {holding.term}", "good")
@@ -72,8 +74,8 @@ def described(holding: Holding) -> str:
     return "\n".join(lines)
 
 
-def _steps(phases: list[Phase]) -> str:
-    steps = [phases[0].name.replace("_", " ")]
-    for earlier, later in pairwise(phases):
-        steps.append(f"{span(later.at_ms - earlier.at_ms)} → {later.name.replace('_', ' ')}")
+def _steps(phases: Sequence[tuple[int, str]]) -> str:
+    steps = [phases[0][1].replace("_", " ")]
+    for (earlier_ms, _), (later_ms, name) in pairwise(phases):
+        steps.append(f"{span(later_ms - earlier_ms)} → {name.replace('_', ' ')}")
     return ", ".join(steps)

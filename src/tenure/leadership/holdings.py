@@ -7,9 +7,9 @@ import msgspec
 
 from tenure.base.ids import SessionId
 from tenure.leadership import terms
-from tenure.leadership.engine import Cause, Holding, Lease, Phase, Transition
+from tenure.leadership.engine import Cause, Lease, Transition
 from tenure.leadership.limits import history_max
-from tenure.leadership.state import Bar, Candidate, Election, Handover, Holder, Turn, Vacancy
+from tenure.leadership.state import Bar, Candidate, Election, Handover, Holder, Holding, Phase, Turn, Vacancy
 
 
 def begin(turn: Turn, election: Election, candidate: Candidate) -> None:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import ElectionName, MemberId, NodeId, SessionId, Term
-from tenure.leadership.values import Demand, ElectionConfig, ElectionView, Holding, Lease, ReleaseCause
+from tenure.leadership.values import Demand, ElectionConfig, ElectionView, HoldingView, Lease, ReleaseCause
 
 R = TypeVar("R")
 
@@ -186,7 +186,7 @@ class HistoryPage(Struct, frozen=True, tag="history"):
     """Newest first."""
 
     election: ElectionName
-    holdings: tuple[Holding, ...]
+    holdings: tuple[HoldingView, ...]
 
 
 class History(Request[HistoryPage], frozen=True, tag="read_history"):

@@ -16,7 +16,6 @@ from tenure.leadership.engine import (
     ClientOpened,
     Configured,
     ElectionConfig,
-    Holding,
     KvWritten,
     Lease,
     Noted,
@@ -104,6 +103,26 @@ class Vacancy(Struct, frozen=True, array_like=True):
 
     cause: Cause
     at_ms: int
+
+
+class Phase(Struct, frozen=True):
+    """One phase of a holding, and the unix ms at which it began, from the command (P10)."""
+
+    name: str
+    at_ms: int
+
+
+class Holding(Struct, frozen=True):
+    """One line of an election's history."""
+
+    election: ElectionName
+    term: Term
+    node_id: NodeId
+    session: SessionId
+    began: Cause
+    ended: Cause | None
+    reason: str | None
+    phases: tuple[Phase, ...]
 
 
 class Election(Struct, array_like=True):

@@ -143,11 +143,11 @@ class ElectionConfig(Struct, frozen=True, forbid_unknown_fields=True):
     lag_max: int | None = None
 
 
-class Phase(Struct, frozen=True):
-    """One phase of a transition: its name and the wall time in unix ms at which it began, from the commands (P10)."""
+class PhaseView(Struct, frozen=True):
+    """One phase of a holding: its name, and when it began by the commands' clocks (P10), RFC 3339 UTC."""
 
     name: str
-    at_ms: int
+    at: str
 
 
 ReleaseCause = Literal["released", "crash"]
@@ -168,7 +168,7 @@ Cause = Literal[
 ]
 
 
-class Holding(Struct, frozen=True):
+class HoldingView(Struct, frozen=True):
     """One holding of an election in the bounded history: who, which term, why it began and ended, and when."""
 
     election: ElectionName
@@ -178,34 +178,35 @@ class Holding(Struct, frozen=True):
     began: Cause
     ended: Cause | None
     reason: str | None
-    phases: tuple[Phase, ...]
+    phases: tuple[PhaseView, ...]
 
 
 # --- transitions: what a watcher sees -------------------------------------------------------------------------------
 
 
-class Transition(Struct, frozen=True):
-    """One committed change. `number` rises by one through the life of the cluster; `revision` is its log index.
+TransitionKind = Literal[
+    "session_opened",
+    "session_closed",
+    "session_expired",
+    "candidate",  # joined
+    "withdrawn",
+    "granted",
+    "stepdown",  # begun
+    "ended",  # a holding, with its cause
+    "configured",
+    "paused",
+    "kv",  # a key changed; clients see no other
+]
 
-    `kind`: session_opened, session_closed, session_expired, candidate (joined), withdrawn, granted, stepdown (begun),
-    ended (a holding, with its cause), configured, paused, kv (a key changed), clients see no other.
+
+class Transition(Struct, frozen=True):
+    """One committed change. `number` rises by one through the life of the cluster; `revision` is its log index;
+    `at_ms` is the command's unix time (P10).
     """
 
     number: int
     revision: int
-    kind: Literal[
-        "session_opened",
-        "session_closed",
-        "session_expired",
-        "candidate",
-        "withdrawn",
-        "granted",
-        "stepdown",
-        "ended",
-        "configured",
-        "paused",
-        "kv",
-    ]
+    kind: TransitionKind
     at_ms: int
     election: ElectionName | None = None
     session: SessionId | None = None

@@ -1,11 +1,9 @@
 """What reads answer, built from applied state, with the steward's hints where there are any."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
-
 import msgspec
 
 from tenure.base.ids import ElectionName, SessionId
+from tenure.base.instants import rfc3339
 from tenure.leadership import elections, kv
 from tenure.leadership.choosing import Reason, barred
 from tenure.leadership.engine import (
@@ -13,23 +11,17 @@ from tenure.leadership.engine import (
     ElectionState,
     ElectionView,
     HistoryPage,
+    HoldingView,
     KvValue,
     NodeView,
+    PhaseView,
     Refused,
     SessionView,
     Validate,
     Validated,
 )
 from tenure.leadership.hints import Hints, LeaseHint
-from tenure.leadership.state import Candidate, Election, State
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def rfc3339(wall_ms: int) -> str:
-    """UTC with milliseconds (API.md, Values)."""
-    text = (_EPOCH + timedelta(milliseconds=wall_ms)).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+from tenure.leadership.state import Candidate, Election, Holding, State
 
 
 def session(state: State, name: SessionId) -> SessionView | Refused:
@@ -121,7 +113,20 @@ def history(state: State, name: str, limit: int) -> HistoryPage | Refused:
     found = state.elections.get(ElectionName(name))
     if found is None:
         return elections.unknown_election(name)
-    return HistoryPage(found.name, tuple(reversed(found.history[-limit:])))
+    return HistoryPage(found.name, tuple(_holding(line) for line in reversed(found.history[-limit:])))
+
+
+def _holding(line: Holding) -> HoldingView:
+    return HoldingView(
+        election=line.election,
+        term=line.term,
+        node_id=line.node_id,
+        session=line.session,
+        began=line.began,
+        ended=line.ended,
+        reason=line.reason,
+        phases=tuple(PhaseView(phase.name, rfc3339(phase.at_ms)) for phase in line.phases),
+    )
 
 
 def validate(state: State, request: Validate) -> Validated:

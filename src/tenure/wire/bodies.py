@@ -12,12 +12,14 @@ from msgspec import Meta, Raw, Struct
 from tenure.base import tokens
 from tenure.base.errors import Invalid
 from tenure.base.ids import counter, counter_max, election_name, kv_key, node_id, session_id
+from tenure.base.instants import rfc3339
 from tenure.leadership.checks import check_change
 from tenure.leadership.engine import (
     AddMember,
     AmendMember,
     AnyRequest,
     Campaign,
+    Cause,
     CloseSession,
     Code,
     Configure,
@@ -43,6 +45,8 @@ from tenure.leadership.engine import (
     ReplaceMember,
     Status,
     Stepdown,
+    Transition,
+    TransitionKind,
     Validate,
     Withdraw,
 )
@@ -208,6 +212,24 @@ class KvValueBody(Struct, frozen=True, tag="kv_value", omit_defaults=True):
     term: int | None = None
 
 
+class TransitionBody(Struct, frozen=True):
+    """What `GET /v1/events` and an observing stream tell of each transition; `at` is RFC 3339."""
+
+    number: int
+    revision: int
+    kind: TransitionKind
+    at: str
+    election: str | None
+    session: str | None
+    node_id: str | None
+    term: int | None
+    fence_token: str | None
+    cause: Cause | None
+    successor: str | None
+    grace_ms: int | None
+    key: str | None
+
+
 class OpenClientBody(Body, frozen=True):
     """`POST /v1/clients`."""
 
@@ -286,6 +308,25 @@ def refusal_of(problem: Problem) -> Refused | None:
 def kv_value_body(value: KvValue) -> KvValueBody:
     """The answer's form, in which the stored bytes are JSON and no string."""
     return KvValueBody(value.key, Raw(value.value), value.revision, value.election, value.term)
+
+
+def transition_body(told: Transition) -> TransitionBody:
+    """The form in which others hear of a transition."""
+    return TransitionBody(
+        number=told.number,
+        revision=told.revision,
+        kind=told.kind,
+        at=rfc3339(told.at_ms),
+        election=told.election,
+        session=told.session,
+        node_id=told.node_id,
+        term=told.term,
+        fence_token=told.fence_token,
+        cause=told.cause,
+        successor=told.successor,
+        grace_ms=told.grace_ms,
+        key=told.key,
+    )
 
 
 def parse_token(text: str, field: str = "token") -> Validate:
