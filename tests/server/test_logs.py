@@ -10,7 +10,7 @@ from tenure.server.logs import Forward, Log
 
 class Stopped:
     def now(self) -> Instant:
-        return Instant(0)
+        return Instant(9_007_199_254)
 
     def wall(self) -> WallMs:
         return WallMs(1_767_225_600_123)
@@ -29,6 +29,12 @@ def test_json_lines_parse() -> None:
     Log(Stopped(), "m1", "info", "json", stream).tell("warning", "peer", name="m2", state="fin")
     line = json.loads(stream.getvalue())
     assert (line["level"], line["member"], line["what"], line["name"]) == ("warning", "m1", "peer", "m2")
+
+
+def test_json_lines_tell_intervals_by_the_clock_that_nobody_sets() -> None:
+    stream = io.StringIO()
+    Log(Stopped(), "m1", "info", "json", stream).tell("info", "leader_elected", term=3)
+    assert json.loads(stream.getvalue())["boot_us"] == 9_007_199_254
 
 
 def test_below_the_level_nothing_is_written_until_it_is_changed() -> None:

@@ -35,7 +35,9 @@ class Log:
             return
         at = datetime.fromtimestamp(self._clock.wall() / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
         if self._json:
-            line = json.dumps({"at": at, "level": level, "member": self._member, "what": what, **detail}, default=str)
+            # The wall clock may be set while we run, and knows only milliseconds here: intervals are for `boot_us`.
+            head = {"at": at, "boot_us": self._clock.now(), "level": level, "member": self._member, "what": what}
+            line = json.dumps({**head, **detail}, default=str)
         else:
             rest = " ".join(f"{key}={_plain(value)}" for key, value in detail.items())
             line = f"{at} {level:<7} {self._member} {what} {rest}".rstrip()

@@ -342,3 +342,24 @@ def test_election_view_through_a_follower_names_the_holder() -> None:
     view = cluster.answer(follower, ReadElection(ORDERS))
     assert not isinstance(view, Refused)
     assert (view.node_id, view.term) == ("a", term)  # type: ignore[union-attr]
+
+
+def test_the_first_command_of_a_term_is_told_once_by_the_leader_that_serves_it() -> None:
+    cluster = elected()
+    first = cluster.leader
+    cluster.answer(first, KvPut("a", b"1"))
+    written = cluster.answer(first, KvPut("a", b"2"))
+    assert isinstance(written, KvWritten)
+    cluster.kill(first)
+    cluster.run(2_000)
+    second = cluster.leader
+    cluster.answer(second, KvPut("a", b"3"))
+    told = {site.name: first_commands(site) for site in cluster.sites}
+    assert told[first.name] == [{"term": 1, "index": written.revision - 1}]
+    assert told[second.name] == [{"term": second.alive.raft.term, "index": written.revision + 2}], "behind the no-op"
+    assert sum(len(each) for each in told.values()) == 2
+
+
+def first_commands(site: Site) -> list[dict[str, int | str | bool | None]]:
+    traces = [trace for effects in site.effects for trace in effects.traces]
+    return [trace.detail for trace in traces if trace.what == "first_command"]

@@ -31,7 +31,7 @@ from tenure.raft.core import Raft
 from tenure.raft.entries import COMMAND, CONFIGURATION, NOOP, Configuration, Entry, Restored, Snapshot, configuration_of
 from tenure.raft.events import Propose, ReadIndex, TakeSnapshot
 from tenure.raft.founding import Record
-from tenure.raft.ready import Fatal, Ready, Refused
+from tenure.raft.ready import Fatal, Ready, Refused, Trace
 from tenure.raft.settings import Identity, Settings
 
 Lead = tuple[str, ConsensusTerm, MemberId | None, bool]
@@ -85,6 +85,8 @@ class Replica:
         self._core_deadline: Instant = now
         self._entries_since_snapshot = 0
         self._bytes_since_snapshot = 0
+        self._first_is_due = False
+        """We serve, and no command of our term has been applied yet."""
         if self._is_witness_in(restored.configuration):
             self._become_witness()
 
@@ -214,7 +216,7 @@ class Replica:
         role, turn.term, turn.leader, _ = lead
         turn.moved = True
         if turn.leading and (role != "leader" or turn.term != before[1]):
-            turn.leading = turn.serving = turn.decide = False
+            turn.leading = turn.serving = turn.decide = self._first_is_due = False
             self.steward = None
             self._decisions.clear()
             self._desk.deposed()
@@ -262,6 +264,8 @@ class Replica:
                 elif item.kind == CONFIGURATION and not self.witness and self._is_witness_in(configuration_of(item)):
                     self._become_witness()
         desk.rounds.applied(self.applied)
+        if self._first_is_due:
+            self._tell_first(committed)
         limits = self.limits
         if (
             self._entries_since_snapshot >= limits.snapshot_entries
@@ -308,6 +312,14 @@ class Replica:
                     desk.granted(transition.election)
         return True
 
+    def _tell_first(self, committed: Sequence[Entry | Snapshot]) -> None:
+        """With the first command of our own term a change of leader is over for whoever waits (ADR 0005)."""
+        for item in committed:
+            if type(item) is Entry and item.kind == COMMAND and item.term == self.turn.term:
+                self._first_is_due = False
+                self.turn.out.traces.append(Trace("first_command", {"term": item.term, "index": item.index}))
+                return
+
     def _install(self, snapshot: Snapshot) -> None:
         """A snapshot replaces the state."""
         if not self.witness:
@@ -322,7 +334,7 @@ class Replica:
         """Our term's no-op is applied, and with it everything older: the steward may work."""
         assert self.steward is not None
         turn = self.turn
-        turn.serving = turn.moved = turn.decide = True
+        turn.serving = turn.moved = turn.decide = self._first_is_due = True
         self.steward.on_serving(turn.now)
 
     @property
