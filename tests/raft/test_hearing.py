@@ -5,7 +5,7 @@ from tenure.base.instants import MS, Instant
 from tenure.raft.events import Lateness, LinkUp
 from tenure.raft.messages import Heartbeat
 from tenure.raft.settings import Settings
-from tests.raft.test_one_member import M1, M3, Member
+from tests.raft.test_one_member import M1, M3, Member, append, heartbeat
 
 FLOOR_US = Settings().floor_us
 INTERVAL_US = Settings().heartbeat_us
@@ -40,6 +40,28 @@ def test_a_leader_on_a_busy_machine_is_given_the_time_that_it_says_it_needs() ->
     member = follower()
     member.now = Instant(member.now + INTERVAL_US)
     assert beat(member, 2, lateness_us=120 * MS) == INTERVAL_US + 120 * MS
+
+
+def test_the_timeout_counts_from_the_last_heartbeat_also_while_entries_come() -> None:
+    """P6.2: the next beat was due an interval after the last one, whatever came in between."""
+    member = follower()
+    begun = member.now
+    for _ in range(10):
+        member.now = Instant(member.now + 2 * MS)
+        assert member.hear(M1, append(1, (1, 1), ())).deadline == begun + INTERVAL_US + FLOOR_US
+
+
+def test_a_leader_whose_entries_come_is_not_lost_for_a_late_heartbeat() -> None:
+    """Any frame of it is a sign of life, and is worth what a late heartbeat is given."""
+    member = follower()
+    for _ in range(20):
+        member.now = Instant(member.now + 20 * MS)
+        member.hear(M1, append(1, (1, 1), ()))
+        assert member.step(drained=True).deadline >= member.now + FLOOR_US
+    assert member.raft.leader == M1
+    member.now = Instant(member.now + FLOOR_US)
+    member.step(drained=True)
+    assert member.raft.leader is None
 
 
 def test_the_gap_that_a_new_connection_made_is_no_sample() -> None:
@@ -80,6 +102,37 @@ def test_a_leader_that_was_stalled_itself_does_not_resign_before_it_can_hear_any
     member.now = Instant(member.now + 2 * INTERVAL_US)
     member.step(drained=True)
     assert member.raft.leader is None
+
+
+def told_lateness(member: Member) -> int:
+    """What its newest heartbeat says of its own lateness."""
+    return next(said.lateness_us for _, said in reversed(member.sent) if isinstance(said, Heartbeat))
+
+
+def test_a_stall_that_its_leader_survived_is_told_with_its_heartbeats() -> None:
+    """P6.1."""
+    member = Member(1)
+    member.lead()
+    member.now = Instant(member.now + 90 * MS)
+    member.step(Lateness(65 * MS), drained=True)
+    member.now = Instant(member.now + INTERVAL_US)
+    member.step(drained=True)
+    assert told_lateness(member) == 65 * MS
+
+
+def test_a_stall_in_which_its_leader_was_replaced_is_no_sample() -> None:
+    """P6.2, as for the gap at the others: else each freeze would be noticed later than the one before."""
+    member = Member(1)
+    member.lead()
+    member.now = Instant(member.now + 125 * MS)
+    member.step(Lateness(100 * MS))
+    member.hear(M1, heartbeat(int(member.raft.term) + 1))
+    member.step(drained=True)
+    while member.batch is not None:
+        member.persist()
+    member.now = Instant(member.now + 200 * MS)
+    member.lead()
+    assert told_lateness(member) == 0
 
 
 def test_what_one_long_gap_taught_is_remembered_for_half_a_minute() -> None:

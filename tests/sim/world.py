@@ -88,9 +88,9 @@ class Spied:
         self.configuration = core.configuration
         self.step = self._step
 
-    def _step(self, events: Sequence[Event], now: Instant, drained: bool = True) -> Ready:
+    def _step(self, events: Sequence[Event], now: Instant, drained: bool = True, gather: bool = False) -> Ready:
         self._observer.stepping(self._host, events)
-        ready = self._core.step(events, now, drained)
+        ready = self._core.step(events, now, drained, gather)
         self._observer.stepped(self._host, ready)
         return ready
 

@@ -60,7 +60,7 @@ from tenure.raft.messages import (
     VoteReply,
     WantSnapshot,
 )
-from tenure.raft.ready import Accepted, Fatal, Ready, Refused
+from tenure.raft.ready import Accepted, Batch, Fatal, Ready, Refused
 from tenure.raft.settings import Identity, Settings
 from tenure.raft.state import Candidate, Core, Follower, Leader, Link, PreCandidate
 
@@ -91,8 +91,11 @@ class Raft:
 
     # --- what is asked of it
 
-    def step(self, events: Sequence[Event], now: Instant, drained: bool = True) -> Ready:
-        """Take `events` in order, then, if the sockets are `drained`, fire due deadlines (P4.7)."""
+    def step(self, events: Sequence[Event], now: Instant, drained: bool = True, gather: bool = False) -> Ready:
+        """Take `events` in order, then, if the sockets are `drained`, fire due deadlines (P4.7).
+
+        With `gather` what must be durable is left for `batch`, as more steps of the same turn may follow.
+        """
         core = self._core
         assert now >= core.now, "time only rises"
         core.now = now
@@ -104,7 +107,11 @@ class Raft:
             ticks.tick(core)
         if core.fatal is not None:
             core.send.clear()  # P1.3: no vote and no acknowledgement leaves, nor what this very step has said
-        return self._finish()
+        return self._finish(gather)
+
+    def batch(self) -> Batch | None:
+        """What the steps of this turn have gathered for the disk, if it is free."""
+        return next_batch(self._core)
 
     @property
     def role(self) -> RoleName:
@@ -232,7 +239,7 @@ class Raft:
             "step_us": timing.step,
             "vote_timeout_us": timing.vote_timeout,
             "disk_stall_us": timing.disk_stall,
-            "lateness_us": timing.lateness,
+            "lateness_us": timing.lateness(self._core.now),
         }
 
     # --- events
@@ -323,7 +330,7 @@ class Raft:
 
     # --- outputs
 
-    def _finish(self) -> Ready:
+    def _finish(self, gather: bool) -> Ready:
         core = self._core
         if isinstance(core.role, Leader) and core.fatal is None:
             election.outbid(core)
@@ -335,7 +342,7 @@ class Raft:
         if isinstance(core.role, Leader) and core.fatal is None:
             replication.replicate(core, core.role)
         committed, more = _hand_out(core)
-        write = next_batch(core)
+        write = None if gather else next_batch(core)
         ready = Ready(
             tuple(core.send), write, tuple(core.accepted), tuple(core.refused), committed, tuple(core.reads),
             tuple(core.transfers), tuple(core.changes), core.configuration if core.seats_changed else None,

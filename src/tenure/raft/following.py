@@ -149,7 +149,10 @@ def on_snapshot_chunk(core: Core, sender: MemberId, chunk: SnapshotChunk) -> Non
 
 def stalled(core: Core, late_us: int) -> None:
     """Our own loop was late (P6.3): take it off the gap; after a stall allow one fresh interval and round trip."""
-    core.timing.lateness_sample(late_us)
+    if isinstance(core.role, Leader):
+        core.role.late_us = max(core.role.late_us, late_us)
+    else:
+        core.timing.lateness_sample(late_us, core.now)
     core.late_us += late_us
     if late_us > core.settings.heartbeat_us // 2 and core.graces < _graces_max:
         core.graces += 1

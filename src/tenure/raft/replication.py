@@ -72,12 +72,13 @@ def beat(core: Core, leader: Leader) -> int:
     batches = dict(core.known_batches)
     batches[core.me] = core.disk.durable
     timing = core.timing
+    late_us = timing.lateness(core.now)
     for peer, progress in leader.progress.items():
         commit = min(core.commit, progress.match)
         core.say(
             peer,
             Heartbeat(
-                core.term, core.identity.boot, leader.beat, commit, interval, timing.lateness, timing.srtt(peer),
+                core.term, core.identity.boot, leader.beat, commit, interval, late_us, timing.srtt(peer),
                 leader.ranks, batches,
             ),
         )  # fmt: skip

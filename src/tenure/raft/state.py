@@ -105,6 +105,8 @@ class Leader:
     probe_due: Instant = NEVER
     stall_traced: BatchNumber = BatchNumber(0)
     uncommitted_bytes: int = 0
+    late_us: int = 0
+    """The longest own stall since the last tick: a sample of our lateness if we still lead then (P6.2)."""
     outbid: ConsensusTerm = ConsensusTerm(0)
     """The highest term in which somebody is stuck above ours (P5.8); 0: nobody."""
 

@@ -250,8 +250,16 @@ def stand_soon(core: Core, behind: MemberId) -> None:
 
 
 def timeout_at(core: Core) -> Instant:
-    """When a follower loses patience with its leader, or with having none (P6.2, P6.3)."""
+    """When a follower loses patience with its leader, or with having none (P6.2, P6.3).
+
+    T counts from the last heartbeat: the next one was due an interval after that, whatever came in between. Other
+    traffic is a sign of life as well, and is given what a late heartbeat is given: T without the interval (ADR 0014).
+    """
     watch = core.watch
     if watch.leader is None:
         return max(after(watch.heard_at, watch.patience_us), core.grace_until)
-    return max(after(watch.heard_at, watch.timeout_us), core.grace_until)
+    if watch.beat_at is None:
+        return max(after(watch.heard_at, watch.timeout_us), core.grace_until)
+    since_beat = after(watch.beat_at, watch.timeout_us)
+    since_heard = after(watch.heard_at, watch.timeout_us - watch.interval_us)
+    return max(since_beat, since_heard, core.grace_until)

@@ -28,6 +28,9 @@ def _tick_leader(core: Core, leader: Leader) -> None:
         core.trace("quorum_lost", term=core.term)
         transfer.give_up(core, "quorum_lost")
         return
+    if leader.late_us:  # P6.2, as for gaps: a stall in which we were replaced is no sample, and took the role with it
+        core.timing.lateness_sample(leader.late_us, core.now)
+        leader.late_us = 0
     transfer.end_overdue(core, leader)
     if isinstance(core.role, Leader):
         transfer.watch_disk(core, leader)

@@ -3,6 +3,7 @@
 Wrong values cost time, never safety.
 """
 
+from collections import deque
 from typing import Final
 
 from tenure.base.ids import MemberId
@@ -14,6 +15,8 @@ _HALF_LIFE_US: Final = 30 * SECOND
 _RTT_DEFAULT_US: Final = 1 * MS
 _SYNC_DEFAULT_US: Final = 5 * MS
 _RECOMPUTE_EVERY: Final = 16
+_LATENESS_WINDOW_US: Final = 60 * SECOND
+_LATENESS_SAMPLES_MAX: Final = 256
 _BELIEVED_AFTER_US: Final = 1 * SECOND
 """So long must round trips be strange before they are taken for the path's."""
 
@@ -46,6 +49,41 @@ class Window:
     @property
     def value(self) -> int:
         """The percentile, or the default before any sample."""
+        return self._cached
+
+
+class Tail:
+    """p99.9 of how late the beats of the last minute were. Only the late ones are told, so the others are counted by
+    the time that has passed: one stall in a minute of 25 ms beats is p99.96, and three are p99.9.
+    """
+
+    __slots__ = ("_cached", "_every_us", "_samples", "_since", "_stale_at")
+
+    def __init__(self, every_us: int) -> None:
+        self._every_us = every_us
+        self._since: Instant | None = None
+        self._samples: deque[tuple[Instant, int]] = deque()
+        self._cached = 0
+        self._stale_at = Instant(0)
+
+    def add(self, sample: int, now: Instant) -> None:
+        """Take one sample."""
+        self._since = now if self._since is None else self._since
+        self._samples.append((now, sample))
+        if len(self._samples) > _LATENESS_SAMPLES_MAX:
+            self._since = max(self._since, self._samples.popleft()[0])
+        self._stale_at = now
+
+    def value(self, now: Instant) -> int:
+        """The percentile; computed anew behind each sample, and once a second as they grow old."""
+        if now >= self._stale_at:
+            self._stale_at = Instant(now + SECOND)
+            self._since = max(now if self._since is None else self._since, Instant(now - _LATENESS_WINDOW_US))
+            while self._samples and self._samples[0][0] < self._since:
+                self._samples.popleft()
+            exceeded = (now - self._since) // self._every_us // 1000
+            ordered = sorted((late for _, late in self._samples), reverse=True)
+            self._cached = ordered[exceeded] if exceeded < len(ordered) else 0
         return self._cached
 
 
@@ -88,7 +126,7 @@ class Timing:
         self._settings = settings
         self._rtts = Window(0.99, _RTT_DEFAULT_US)
         self._syncs = Window(0.99, _SYNC_DEFAULT_US)
-        self._lateness = Window(0.999, 0)
+        self._lateness = Tail(settings.heartbeat_us)
         self._gaps = Smooth()
         self._gap_max = 0
         self._gap_max_at = Instant(0)
@@ -128,19 +166,18 @@ class Timing:
         """One durable write."""
         self._syncs.add(sync_us)
 
-    def lateness_sample(self, late_us: int) -> None:
+    def lateness_sample(self, late_us: int, now: Instant) -> None:
         """How late our own loop was (P6.1).
 
         Not what no T could cover (P6.2 bounds it): who slept so long is replaced, however patient the others were, and
         one such sample would be p99.9 for long, so that the next loss is noticed only at the bound.
         """
         if late_us <= max(self._settings.timeout_max_us, 10 * max((one.mean for one in self.rtt.values()), default=0)):
-            self._lateness.add(late_us)
+            self._lateness.add(late_us, now)
 
-    @property
-    def lateness(self) -> int:
+    def lateness(self, now: Instant) -> int:
         """p99.9 of our own recent lateness, told with the heartbeats."""
-        return self._lateness.value
+        return self._lateness.value(now)
 
     @property
     def rtt_p99(self) -> int:

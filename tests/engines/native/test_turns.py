@@ -4,6 +4,7 @@ from tenure.base.ids import MemberId
 from tenure.base.instants import MS, Instant
 from tenure.engines.native.inputs import PeerFrame
 from tenure.leadership.engine import KvPut, KvWritten
+from tenure.raft.entries import COMMAND, NOOP
 from tests.engines.native.cluster import WALL, Cluster, Site
 from tests.engines.native.test_replica import hold, keep, open_session
 
@@ -51,3 +52,27 @@ def test_a_proposal_that_lost_its_place_is_not_answered_with_what_took_it() -> N
         answer = old.answers[token]
         assert isinstance(answer, KvWritten)
         assert answer.key == f"old{number}"
+
+
+def test_what_waited_for_an_election_is_written_together_with_the_no_op() -> None:
+    """P5.7: one sync of the winner's disk for both, not one after the other."""
+    cluster = Split(3)
+    cluster.run(1_000)
+    old = cluster.leader
+    others = [site for site in cluster.sites if site is not old]
+    for site in others:
+        assert isinstance(cluster.answer(site, KvPut("before", b"x")), KvWritten)  # its own client session stands
+    cluster.cut.add(old.member)
+    waiting = {
+        site.name: [cluster.ask(site, KvPut(f"{site.name}/{number}", b"x")) for number in range(3)] for site in others
+    }
+    cluster.run(1_000, until=lambda: any(site.alive.raft.won_at is not None for site in others))
+    (winner,) = [site for site in others if site.alive.raft.won_at is not None]
+    won = next(
+        effects
+        for effects in reversed(winner.effects)
+        if any(trace.what == "leader_elected" for trace in effects.traces)
+    )
+    assert won.write is not None
+    assert [entry.kind for entry in won.write.entries] == [NOOP, COMMAND, COMMAND, COMMAND]
+    cluster.run(1_000, until=lambda: all(token in winner.answers for token in waiting[winner.name]))

@@ -120,7 +120,9 @@ class Replica:
         return out
 
     def _run_core(self, drained: bool) -> None:
-        """Step the core until nothing follows any more."""
+        """Step the core until nothing follows any more; one durable write for all of it, so that the entries of clients
+        who waited for an election ride with its no-op also to our own disk (P5.7).
+        """
         turn, rounds = self.turn, self._desk.rounds
         for number in range(self.limits.steps_max):
             if turn.stopped:
@@ -131,9 +133,12 @@ class Replica:
             if drained:
                 self._decide()
             if not turn.events and (number or turn.now < self._core_deadline):
-                return
+                break
             events, turn.events = turn.events, []
-            self._absorb(self.raft.step(events, turn.now, drained))
+            self._absorb(self.raft.step(events, turn.now, drained, gather=True))
+        if turn.stopped:
+            return
+        turn.out.write = self.raft.batch()
         if turn.events or rounds.gathering:
             self._core_deadline = turn.now  # the rest in the next turn
 
@@ -170,9 +175,7 @@ class Replica:
         turn, desk, out = self.turn, self._desk, self.turn.out
         for envelope in ready.send:
             out.send.append((envelope.to, envelope))
-        if ready.write is not None:
-            assert out.write is None, "at most one batch in flight"
-            out.write = ready.write
+        assert ready.write is None, "gathered until the end of the turn"
         self._core_deadline = ready.deadline
         if ready.traces:
             out.traces.extend(ready.traces)
