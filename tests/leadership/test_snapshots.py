@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenure.base.ids import ConsensusTerm, ElectionName, LogIndex, NodeId, Nonce, SessionId, Term
-from tenure.leadership import commands, limits
+from tenure.leadership import commands, limits, snapshots
 from tenure.leadership.commands import AnyBody, KvPut, UnknownCommand
-from tenure.leadership.engine import Compacted, ElectionConfig, Keyed, Origin, Sequenced
+from tenure.leadership.engine import Compacted, ElectionConfig, Keyed, KvWritten, Origin, Sequenced
 from tenure.leadership.machine import Applied, Machine
+from tenure.leadership.state import Client, KeyedAnswer, KvEntry, State, StoredResult
 from tests.leadership.stage import Stage
 
 # Small alphabets, so that commands meet each other.
@@ -121,6 +122,52 @@ def test_a_member_restored_from_a_snapshot_goes_on_like_the_others(log: Log, cut
     assert restored.hash() == whole.hash()
 
 
+@given(LOGS, st.integers(0, 40))
+@settings(max_examples=150, deadline=None)
+def test_a_frozen_view_stays_as_it_was_while_the_machine_goes_on(log: Log, cut: int) -> None:
+    machine, twin = founded(), founded()
+    play(machine, log[:cut])
+    play(twin, log[:cut])
+    frozen = machine.freeze()
+    begun = frozen.sections()
+    first = next(begun)
+    play(machine, log, cut)
+    again = machine.freeze()
+    assert (first, *begun) == twin.snapshot()
+    assert tuple(again.sections()) == machine.snapshot()
+
+
+@given(LOGS, st.lists(st.integers(1, 400), min_size=1, max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_a_snapshot_is_read_back_however_it_is_cut(log: Log, sizes: list[int]) -> None:
+    machine = founded()
+    play(machine, log)
+    whole = b"".join(machine.snapshot())
+    thawing, start = snapshots.Thawing(), 0
+    while start < len(whole):
+        size = sizes[start % len(sizes)]
+        thawing.feed(whole[start : start + size])
+        start += size
+    assert thawing.finish() == machine.state
+
+
+def test_sections_are_bounded_and_in_the_order_of_the_state() -> None:
+    """Much of everything: each step of writing or reading it is a small one."""
+    state = State(snapshots.snapshot_format, (Nonce("a" * 16),), 5, 3)
+    for number in range(5_000):
+        state.kv[f"key/{number}"] = KvEntry(b"v" * (number % 700), LogIndex(number), None, None)
+        state.keyed[f"1:p:{number}"] = KeyedAnswer("d", LogIndex(number), KvWritten("k", number, None, None))
+    for number in range(300):
+        answers: dict[int, StoredResult] = {count: KvWritten("k", count, None, None) for count in range(number)}
+        state.clients[f"{number}-{number:016x}"] = Client(f"{number}-{number:016x}", 0, LogIndex(number), answers)
+    sections = Machine(state).snapshot()
+    assert len(sections) > 20
+    assert max(len(section) for section in sections) < 2 * snapshots.section_bytes
+    restored = Machine.restore(sections).state
+    assert restored == state
+    assert list(restored.kv) == list(state.kv)
+
+
 @given(LOGS)
 @settings(max_examples=100, deadline=None)
 def test_granted_terms_strictly_rise_through_the_whole_log(log: Log) -> None:  # P2.1, S17
@@ -138,6 +185,11 @@ def test_granted_terms_strictly_rise_through_the_whole_log(log: Log) -> None:  #
 def test_a_command_reads_back_as_it_was_written(body: AnyBody, origin: Origin | None) -> None:
     command = commands.decode(commands.encode(body, 5, origin, "n"))
     assert command == commands.Command(commands.command_version, 5, "n", origin, body)
+
+
+def section(value: object) -> bytes:
+    data = msgspec.msgpack.encode(value)
+    return len(data).to_bytes(4, "little") + data
 
 
 # --- P10 ------------------------------------------------------------------------------------------------------------
@@ -161,10 +213,24 @@ def test_an_unknown_command_stops_the_member_and_changes_nothing(data: bytes) ->
     assert machine.hash() == before
 
 
-@pytest.mark.parametrize("data", [b"", b"\xc1", msgspec.msgpack.encode([2]), msgspec.msgpack.encode([1, "x"])])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"\xff\xff\xff\xff",
+        section(["h", 99, [], 1, 1, 1, 1, 0]),
+        section(["h", snapshots.snapshot_format, "x"]),
+        section(["k", {}]),
+        b"".join(Machine.founded(Nonce("a" * 16), 100).snapshot()[:-1]),
+        b"".join(Machine.founded(Nonce("a" * 16), 100).snapshot()) + b"x",
+        b"".join(Machine.founded(Nonce("a" * 16), 100).snapshot()) * 2,
+        Machine.founded(Nonce("a" * 16), 100).snapshot()[0] + section(["z", 1, 0, 0, 0, 0]),
+    ],
+)
 def test_an_unknown_snapshot_is_not_guessed_at(data: bytes) -> None:
     with pytest.raises(UnknownCommand):
-        Machine.restore(data)
+        Machine.restore([data])
 
 
 # --- watching -------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def place(index: int, term: int) -> str:
 def entry(item: Entry | Snapshot) -> str:
     """One entry: its place and what it holds."""
     if isinstance(item, Snapshot):
-        return f"snapshot {place(item.index, item.term)} {_state(item.data)}"
+        return f"snapshot {place(item.index, item.term)} {_state(item)}"
     match item.kind:
         case 0:
             what = _command(item.data)
@@ -92,7 +92,8 @@ def _command(data: bytes) -> str:
     return type(commands.decode(data).body).__name__
 
 
-def _state(data: bytes) -> str:
+def _state(snapshot: Snapshot) -> str:
+    data = b"".join(snapshot.image.pieces)
     return repr(data.decode()) if data.isascii() else f"of {len(data)} bytes"
 
 

@@ -92,7 +92,7 @@ class OfficeStage(Stage):
         actor.life += 1
         restored = actor.disk.restored()
         snapshot = restored.snapshot
-        machine = Machine.restore(snapshot.data) if snapshot else Machine.founded(LINEAGE, FIRST_TERM)
+        machine = Machine.restore(snapshot.image.pieces) if snapshot else Machine.founded(LINEAGE, FIRST_TERM)
         identity = Identity(actor.id, actor.boot, (LINEAGE,))
         replica = Replica(identity, name, restored, machine, self.settings, actor.rng, actor.now)
         self.replicas[name] = replica

@@ -13,7 +13,7 @@ from tenure.base.chance import SplitMix64
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import Instant
 from tenure.raft.core import Raft
-from tenure.raft.entries import COMMAND, Configuration, Entry, Seat, Snapshot
+from tenure.raft.entries import COMMAND, Configuration, Entry, Image, Seat, Snapshot
 from tenure.raft.events import ChangeMembership, Event, LinkLost, LinkUp, Persisted, Propose, Received, TakeSnapshot
 from tenure.raft.membership import Wish
 from tenure.raft.messages import Envelope, Evidence, Heartbeat, HeartbeatReply
@@ -57,7 +57,7 @@ class Actor:
         held: list[str] = []
         for item in self.applied:
             if isinstance(item, Snapshot):
-                held = item.data.decode().split()
+                held = b"".join(item.image.pieces).decode().split()
             elif item.kind == COMMAND:
                 held.append(item.data.decode())
         return " ".join(held).encode()
@@ -346,4 +346,4 @@ class Stage:
         """Take a snapshot of what is applied."""
         actor = self.actors[name]
         last = actor.applied[-1]
-        self.step(actor, [TakeSnapshot(last.index, actor.state())])
+        self.step(actor, [TakeSnapshot(last.index, self.raft(name).feature, Image.of([actor.state()]))])

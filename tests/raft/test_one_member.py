@@ -1,10 +1,12 @@
 """One member, every message and every disk write by hand: what no member that obeys would ever send it, too."""
 
+from zlib import crc32
+
 from tenure.base.chance import SplitMix64
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import MS, Instant
 from tenure.raft.core import Raft
-from tenure.raft.entries import COMMAND, FEATURE, Configuration, Entry, HardState, Restored, Seat, Snapshot
+from tenure.raft.entries import COMMAND, FEATURE, Configuration, Entry, HardState, Image, Restored, Seat, Snapshot
 from tenure.raft.events import Event, LinkLost, LinkUp, Persisted, Received, TakeSnapshot
 from tenure.raft.messages import (
     AnyMessage,
@@ -156,7 +158,7 @@ def test_what_an_install_swept_away_is_never_acknowledged() -> None:
     member = Member(1)
     member.hear(M1, append(1, (1, 1), entries(1, first=2)))
     member.hear(M1, append(1, (2, 1), entries(1, 1, 1, first=3)))
-    chunk = SnapshotChunk(ConsensusTerm(2), LogIndex(3), ConsensusTerm(2), CONFIGURATION, 1, 0, 1, b"x")
+    chunk = SnapshotChunk(ConsensusTerm(2), LogIndex(3), ConsensusTerm(2), CONFIGURATION, 1, 0, 1, crc32(b"x"), b"x")
     member.hear(M3, chunk)
     said = acknowledged(member.persist()) + acknowledged(member.persist())
     assert said == [(1, 2), (2, 3)]
@@ -166,7 +168,7 @@ def test_a_write_from_before_an_install_says_nothing_about_the_snapshot() -> Non
     """P4.6: while the install is on its way to the disk nothing of the new log is durable."""
     member = Member(1)
     member.hear(M1, append(1, (1, 1), entries(1, 1, 1, 1, first=2)))
-    chunk = SnapshotChunk(ConsensusTerm(2), LogIndex(3), ConsensusTerm(2), CONFIGURATION, 1, 0, 1, b"x")
+    chunk = SnapshotChunk(ConsensusTerm(2), LogIndex(3), ConsensusTerm(2), CONFIGURATION, 1, 0, 1, crc32(b"x"), b"x")
     member.hear(M3, chunk)
     member.persist()
     assert member.raft.durable_index == 0
@@ -176,10 +178,10 @@ def test_a_snapshot_is_not_taken_while_an_installed_one_waits_for_the_disk() -> 
     """One write holds one snapshot: the store begins its log behind that of an install (seed 1082325026243)."""
     member = Member(1)
     member.hear(M1, append(1, (1, 1), entries(1, first=2)))  # on its way to the disk
-    chunk = SnapshotChunk(ConsensusTerm(2), LogIndex(3), ConsensusTerm(2), CONFIGURATION, 1, 0, 1, b"x")
+    chunk = SnapshotChunk(ConsensusTerm(2), LogIndex(3), ConsensusTerm(2), CONFIGURATION, 1, 0, 1, crc32(b"x"), b"x")
     member.hear(M3, chunk)
     member.hear(M3, append(2, (3, 2), entries(2, 2, first=4), commit=5))
-    ready = member.step(TakeSnapshot(LogIndex(5), b"five"))
+    ready = member.step(TakeSnapshot(LogIndex(5), 1, Image.of([b"five"])))
     assert [trace.what for trace in ready.traces] == ["snapshot_deferred"]
     member.persist()
     batch = member.batch
@@ -255,7 +257,7 @@ def test_a_member_that_meets_a_version_which_it_does_not_speak_stops() -> None:
 
 def test_a_restarted_member_begins_at_its_snapshot() -> None:
     """P10: what the snapshot holds is never handed out again."""
-    snapshot = Snapshot(LogIndex(2), ConsensusTerm(1), CONFIGURATION, 1, b"two")
+    snapshot = Snapshot(LogIndex(2), ConsensusTerm(1), CONFIGURATION, 1, Image.of([b"two"]))
     restored = Restored(
         HardState(ConsensusTerm(1), None), CONFIGURATION, 1, snapshot, entries(1, 1, 1), BatchNumber(3), True, {}
     )

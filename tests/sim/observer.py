@@ -82,7 +82,7 @@ class Observer:
             if type(event) is ReadIndex:
                 self.read_floor[(host.boot, event.token)] = self.commit_top
             elif type(event) is TakeSnapshot:
-                crc = crc32(event.data)
+                crc = event.image.crc
                 same = self.snapshots.setdefault(event.index, crc) == crc
                 self.require(same, "S11", f"{host.name} took another snapshot at {event.index} than somebody before")
 

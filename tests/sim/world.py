@@ -17,7 +17,17 @@ from zlib import crc32
 from tenure.base.chance import SplitMix64
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import NEVER, Instant, WallMs
-from tenure.engines.native.inputs import Asked, Effects, Input, PeerCall, PeerFrame, PeerReply, ReplicaSettings, Stalled
+from tenure.engines.native.inputs import (
+    Asked,
+    Effects,
+    Input,
+    PeerCall,
+    PeerFrame,
+    PeerReply,
+    ReplicaSettings,
+    Staged,
+    Stalled,
+)
 from tenure.engines.native.replica import Replica
 from tenure.leadership.engine import AnyRequest, AnyResult, Keepalive, Kept, Origin
 from tenure.leadership.machine import Machine
@@ -183,8 +193,17 @@ class World:
         """How often `watch` looked; with `_stands` and `_stepped`: since when time, and the members, stand still."""
         self._stands: tuple[int | None, int] = (None, 0)
         self._stepped = (0, 0)
-        self.settings = Settings(log_kept_entries=plan.log_kept_entries)
-        self.limits = ReplicaSettings(snapshot_entries=plan.snapshot_entries)
+        self.settings = Settings(
+            log_kept_entries=plan.log_kept_entries,
+            log_held_us=(60 * MS, 300 * MS, 60 * SECOND)[seed % 3],
+            snapshot_chunk_bytes=(64 * 1024, 256)[seed % 2],
+            snapshot_inflight_bytes_max=(512 * 1024, 1024)[seed % 2],
+        )
+        self.limits = ReplicaSettings(
+            snapshot_entries=plan.snapshot_entries,
+            snapshot_piece_bytes=(256 * 1024, 64)[seed % 2],
+            installing_entries_max=(512, 3)[seed % 2],
+        )
         seats = tuple(
             Seat(MemberId(f"{number:016x}"), f"m{number}", f"10.0.0.{number}:8369")
             for number in range(1, plan.voters + 1)
@@ -268,7 +287,7 @@ class World:
         host.life += 1
         host.boot = Boot(f"{host.name}.{host.life}")
         restored = host.disk.restored()
-        machine = Machine.restore(restored.snapshot.data) if restored.snapshot else self.founded_machine()
+        machine = Machine.restore(restored.snapshot.image.pieces) if restored.snapshot else self.founded_machine()
         now = host.clock.at(self.now)
         identity = Identity(host.id, host.boot, (LINEAGE,))
         rng = SplitMix64(self.rng.getrandbits(64))
@@ -523,6 +542,9 @@ class World:
             self.later(micros, self.for_life(host, lambda: self.persisted(host, micros)))
         if self.dies_at(host, boundary, 2):
             return
+        if effects.stage is not None:
+            staged = Staged(effects.stage.index, effects.stage.number, kept=not self.chance(20))
+            self.later(self.sync_time(host), self.for_life(host, lambda: self.arrive(host, staged)))
         for token, result in effects.answers:
             self.answer(host, token, result)
         self.arm(host, effects.deadline)

@@ -10,6 +10,7 @@ import msgspec
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.raft.entries import COMMAND, Configuration, Entry, HardState, Restored, Seat, Snapshot
+from tenure.raft.entries import Image as Bytes
 from tenure.raft.founding import Record
 from tenure.raft.ready import Batch
 from tenure.storage import Opened, Store
@@ -31,8 +32,14 @@ def entries(first: int, last: int, term: int = 1, size: int = 100) -> tuple[Entr
     return tuple(entry(index, term, size) for index in range(first, last + 1))
 
 
+def cut(data: bytes) -> list[bytes]:
+    """Three pieces of different sizes."""
+    third = len(data) // 3
+    return [data[: third + 1], data[third + 1 : 2 * third], data[2 * third :]]
+
+
 def snapshot(index: int, term: int = 1, size: int = 1000) -> Snapshot:
-    return Snapshot(LogIndex(index), ConsensusTerm(term), CONFIGURED, 1, f"{index}.".encode() * size)
+    return Snapshot(LogIndex(index), ConsensusTerm(term), CONFIGURED, 1, Bytes.of(cut(f"{index}.".encode() * size)))
 
 
 def after(state: Restored, batch: Batch) -> Restored:

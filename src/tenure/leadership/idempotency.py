@@ -9,10 +9,10 @@ from tenure.leadership.limits import client_window_max, clients_max, keyed_max
 from tenure.leadership.state import Client, Indexes, KeyedAnswer, State, StoredResult
 
 
-def recall(state: State, origin: Origin, index: LogIndex) -> StoredResult | None:
+def recall(state: State, indexes: Indexes, origin: Origin, index: LogIndex) -> StoredResult | None:
     """The answer to a request that must not be executed (again); None if it must be."""
     if type(origin) is Sequenced:
-        return _recall_sequenced(state, origin, index)
+        return _recall_sequenced(state, indexes, origin, index)
     assert type(origin) is Keyed
     answer = state.keyed.get(_key(origin))
     if answer is None:
@@ -25,8 +25,9 @@ def recall(state: State, origin: Origin, index: LogIndex) -> StoredResult | None
 def keep(state: State, indexes: Indexes, origin: Origin, index: LogIndex, result: StoredResult) -> None:
     """Remember what was answered, for as long as P9 says."""
     if type(origin) is Sequenced:
-        client = state.clients.get(origin.client)
-        assert client is not None, "recall has seen it"
+        client = indexes.own(state, origin.client)
+        if client is None:
+            return  # what was executed has closed it
         _make_room(client)
         client.answers[origin.sequence] = result
         return
@@ -45,7 +46,9 @@ def open_client(state: State, indexes: Indexes, nonce: str, index: LogIndex) -> 
     """
     known = indexes.clients.get(nonce)
     if known is not None:
-        state.clients[known].used = index
+        client = indexes.own(state, known)
+        assert client is not None, "the index names what is there"
+        client.used = index
         return ClientOpened(known)
     while len(state.clients) >= clients_max:
         close_client(state, indexes, min(state.clients, key=lambda name: state.clients[name].used))
@@ -58,7 +61,7 @@ def open_client(state: State, indexes: Indexes, nonce: str, index: LogIndex) -> 
 def close_client(state: State, indexes: Indexes, name: str) -> None:
     """Forget a client session: whatever comes under its numbers is `outcome_unknown` from now on (P9.1)."""
     del state.clients[name]
-    del indexes.clients[name.partition("-")[2]]
+    indexes.forget_client(name)
 
 
 def evict(state: State, indexes: Indexes, keyed_below: LogIndex, clients_below: LogIndex) -> None:
@@ -69,8 +72,8 @@ def evict(state: State, indexes: Indexes, keyed_below: LogIndex, clients_below: 
         close_client(state, indexes, name)
 
 
-def _recall_sequenced(state: State, origin: Sequenced, index: LogIndex) -> StoredResult | None:
-    client = state.clients.get(origin.client)
+def _recall_sequenced(state: State, indexes: Indexes, origin: Sequenced, index: LogIndex) -> StoredResult | None:
+    client = indexes.own(state, origin.client)
     if client is None:
         return Refused("outcome_unknown", "this client session is closed or was never opened")
     client.used = index

@@ -5,6 +5,7 @@ command that this program doesn't know: then the member must stop (P10).
 """
 
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final, assert_never
 
@@ -56,6 +57,7 @@ from tenure.leadership.engine import (
 )
 from tenure.leadership.hints import Hints
 from tenure.leadership.limits import term_floor_max, transitions_max
+from tenure.leadership.snapshots import Frozen
 from tenure.leadership.state import Holder, Indexes, State, StoredResult, Turn
 
 __all__ = ["Applied", "Machine", "UnknownCommand"]
@@ -88,13 +90,17 @@ class Machine:
         return cls(State(snapshots.snapshot_format, (lineage,), counter=max(0, stamp - 1), stamp=stamp))
 
     @classmethod
-    def restore(cls, data: bytes) -> "Machine":
+    def restore(cls, pieces: Iterable[bytes]) -> "Machine":
         """The state in a snapshot. Transitions before it are `Compacted` for watchers of this member."""
-        return cls(snapshots.decode(data))
+        return cls(snapshots.decode(pieces))
 
-    def snapshot(self) -> bytes:
-        """Everything that is replicated."""
-        return snapshots.encode(self.state)
+    def freeze(self) -> Frozen:
+        """Everything that is replicated as it is now, to be encoded bit by bit while the machine goes on."""
+        return Frozen(self.state, self._indexes)
+
+    def snapshot(self) -> tuple[bytes, ...]:
+        """The same, encoded at once."""
+        return tuple(self.freeze().sections())
 
     def hash(self) -> str:
         """32 hex digits; equal states, equal hashes (S12)."""
@@ -110,7 +116,7 @@ class Machine:
         state.applied = index
         origin, body = command.origin, command.body
         if origin is not None:
-            known = idempotency.recall(state, origin, index)
+            known = idempotency.recall(state, self._indexes, origin, index)
             if known is not None:
                 return Applied(known, _NOTHING, body)
         turn = Turn(state, self._indexes, index, command.at_ms)

@@ -197,7 +197,7 @@ class State(Struct, array_like=True):
 class Indexes:
     """What can be derived from the state, kept for speed; never part of a snapshot."""
 
-    __slots__ = ("clients", "keyed", "keys", "nodes")
+    __slots__ = ("_owned", "clients", "keyed", "keys", "nodes")
 
     def __init__(self, state: State) -> None:
         self.nodes: dict[NodeId, SessionId] = {session.node: session.id for session in state.sessions.values()}
@@ -208,6 +208,27 @@ class Indexes:
         """The keys of `state.keyed`, oldest first: a dict is slow at giving up its first entry again and again."""
         self.keys: list[str] = list(state.kv)
         """Keys of `state.kv`, sorted when somebody lists them."""
+        self._owned: set[str] | None = None
+        """Client sessions whose records no frozen view holds; None: there was never such a view."""
+
+    def share(self) -> None:
+        """A frozen view (`snapshots.Frozen`) now holds every client session's record."""
+        self._owned = set()
+
+    def own(self, state: State, name: str) -> Client | None:
+        """A client session's record, to be changed: a copy of it if a frozen view may hold it."""
+        client = state.clients.get(name)
+        if client is None or self._owned is None or name in self._owned:
+            return client
+        self._owned.add(name)
+        state.clients[name] = client = Client(client.id, client.low, client.used, dict(client.answers))
+        return client
+
+    def forget_client(self, name: str) -> None:
+        """A client session is closed."""
+        del self.clients[name.partition("-")[2]]
+        if self._owned is not None:
+            self._owned.discard(name)
 
 
 class Turn:

@@ -15,6 +15,7 @@ from tenure.raft import (
     following,
     reads,
     replication,
+    shipping,
     snapshots,
     suspicion,
     ticks,
@@ -322,7 +323,7 @@ class Raft:
             case SnapshotChunk() as message:
                 following.on_snapshot_chunk(core, sender, message)
             case SnapshotChunkReply() as message:
-                snapshots.on_chunk_reply(core, sender, message)
+                shipping.on_reply(core, sender, message)
             case WantSnapshot() as message:
                 witnesses.on_want(core, sender, message)
             case Removed() as message:
@@ -437,8 +438,6 @@ def _hand_out(core: Core) -> tuple[tuple[Entry | Snapshot, ...], bool]:
 
 def _note_committed(core: Core, entries: tuple[Entry, ...]) -> None:
     leader = core.role if isinstance(core.role, Leader) else None
-    if core.is_witness:
-        witnesses.committed(core, entries)
     for entry in entries:
         if leader is not None:
             leader.uncommitted_bytes -= len(entry.data)

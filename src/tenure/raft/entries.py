@@ -1,6 +1,8 @@
 """What the log holds, and what a member keeps durably: entries, configuration, hard state, snapshot, batch."""
 
+from collections.abc import Iterable
 from typing import Final, Literal
+from zlib import crc32
 
 import msgspec
 from msgspec import Struct
@@ -78,6 +80,27 @@ class HardState(Struct, frozen=True):
     vote: MemberId | None
 
 
+class Image(Struct, frozen=True):
+    """The state machine's bytes at some index, in pieces that may be cut anywhere: large ones are never joined.
+
+    `crc` is that of all bytes: equal at equal index on every member (S11), so a transfer goes on where another stopped.
+    """
+
+    pieces: tuple[bytes, ...]
+    size: int
+    crc: int
+
+    @classmethod
+    def of(cls, pieces: Iterable[bytes]) -> "Image":
+        """From its pieces."""
+        held = tuple(pieces)
+        size = crc = 0
+        for piece in held:
+            size += len(piece)
+            crc = crc32(piece, crc)
+        return cls(held, size, crc)
+
+
 class Snapshot(Struct, frozen=True):
     """The state machine at `index`, with what the consensus core needs to go on from there."""
 
@@ -85,7 +108,7 @@ class Snapshot(Struct, frozen=True):
     term: ConsensusTerm
     configuration: Configuration
     feature: int
-    data: bytes
+    image: Image
 
 
 class Restored(Struct, frozen=True):

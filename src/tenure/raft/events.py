@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
+from tenure.raft.entries import Image
 from tenure.raft.membership import Wish
 from tenure.raft.messages import Envelope, Evidence
 
@@ -90,10 +91,13 @@ class Resign(Struct, frozen=True, gc=False):
 
 
 class TakeSnapshot(Struct, frozen=True, gc=False):
-    """The state machine's state at the applied `index`, to be made durable; then the log below it is cut."""
+    """The state machine's state at the applied `index`, to be made durable; then the log below it is cut. `feature`:
+    the cluster's version there.
+    """
 
     index: LogIndex
-    data: bytes
+    feature: int
+    image: Image
 
 
 Event = (

@@ -12,12 +12,14 @@ from tenure.raft.entries import Entry
 class Log:
     """Consecutive entries above a base."""
 
-    __slots__ = ("_entries", "base_index", "base_term", "durable", "unsaved")
+    __slots__ = ("_entries", "base_index", "base_term", "durable", "size", "unsaved")
 
     def __init__(self, base_index: LogIndex, base_term: ConsensusTerm, entries: tuple[Entry, ...]) -> None:
         self.base_index = base_index
         self.base_term = base_term
         self._entries = list(entries)
+        self.size = sum(len(entry.data) for entry in entries)
+        """Bytes of data held."""
         assert not entries or entries[0].index == base_index + 1
         self.durable: LogIndex = self.last_index
         self.unsaved: LogIndex = LogIndex(self.last_index + 1)
@@ -55,16 +57,18 @@ class Log:
         """Add consecutive entries at the end."""
         assert entries[0].index == self.last_index + 1
         self._entries.extend(entries)
+        self.size += sum([len(entry.data) for entry in entries])
 
     def append_one(self, entry: Entry) -> None:
         """Add one entry at the end."""
         assert entry.index == self.last_index + 1
         self._entries.append(entry)
+        self.size += len(entry.data)
 
     def truncate(self, start: LogIndex) -> None:
         """Take away everything from `start` on."""
         assert start > self.base_index
-        del self._entries[start - self.base_index - 1 :]
+        self._drop(start - self.base_index - 1, len(self._entries))
         self.durable = min(self.durable, LogIndex(start - 1))
         self.unsaved = min(self.unsaved, start)
 
@@ -97,12 +101,25 @@ class Log:
             return
         term = self.term_at(index)
         assert term is not None
-        del self._entries[: index - self.base_index]
+        self._drop(0, index - self.base_index)
         self.base_index, self.base_term = index, term
+
+    def within(self, bytes_max: int, index_max: LogIndex) -> LogIndex:
+        """The least index, but at most `index_max`, above which not more than `bytes_max` of data is held."""
+        size, offset = self.size, 0
+        while size > bytes_max and offset < index_max - self.base_index:
+            size -= len(self._entries[offset].data)
+            offset += 1
+        return LogIndex(self.base_index + offset)
+
+    def _drop(self, start: int, end: int) -> None:
+        self.size -= sum([len(entry.data) for entry in self._entries[start:end]])
+        del self._entries[start:end]
 
     def reset(self, index: LogIndex, term: ConsensusTerm) -> None:
         """A snapshot takes the place of everything; nothing of it is durable yet (P4.6)."""
         self._entries.clear()
+        self.size = 0
         self.base_index, self.base_term = index, term
         self.durable = LogIndex(0)
         self.unsaved = LogIndex(index + 1)

@@ -134,7 +134,7 @@ class DurableProbeReply(Message, frozen=True, tag="pr"):
 
 
 class SnapshotChunk(Message, frozen=True, tag="s"):
-    """A piece of a snapshot, `data` at `offset` of `total` bytes."""
+    """A piece of a snapshot, `data` at `offset` of `total` bytes whose CRC is `crc`. Without data: is it all there?"""
 
     term: ConsensusTerm
     snapshot_index: LogIndex
@@ -143,11 +143,14 @@ class SnapshotChunk(Message, frozen=True, tag="s"):
     feature: int
     offset: int
     total: int
+    crc: int
     data: bytes
 
 
 class SnapshotChunkReply(Message, frozen=True, tag="sr"):
-    """`received` bytes of it are here, in order. The end is acknowledged by an `AppendReply`, after the disk."""
+    """`received` bytes of it are here, in order (in memory). The end is acknowledged by an `AppendReply`, after the
+    disk.
+    """
 
     term: ConsensusTerm
     snapshot_index: LogIndex

@@ -5,7 +5,7 @@ A page of entries that several followers need is one `Append` object, so that th
 
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import Instant, after
-from tenure.raft import quorum, snapshots
+from tenure.raft import quorum, shipping
 from tenure.raft.disk import know_batches
 from tenure.raft.entries import FEATURE, NOOP, Entry
 from tenure.raft.messages import (
@@ -99,16 +99,22 @@ def _ranks(core: Core, leader: Leader) -> tuple[MemberId, ...]:
 def replicate(core: Core, leader: Leader) -> None:
     """At the end of a step: send every peer what it may have now."""
     pages: dict[LogIndex, Append] = {}
+    shipping.forget_due(leader)
     for peer, progress in leader.progress.items():
-        _replicate_to(core, peer, progress, pages)
+        if progress.state != "snapshot":
+            _replicate_to(core, peer, progress, pages)
+        if progress.state == "snapshot":
+            assert progress.shipment is not None, "a follower in this state has one under way"
+            if shipping.ship(core, leader, peer, progress.shipment):
+                progress.moved_at = core.now
+        elif progress.copy is not None:
+            shipping.ship(core, leader, peer, progress.copy)
 
 
 def _replicate_to(core: Core, peer: MemberId, progress: Progress, pages: dict[LogIndex, Append]) -> None:
     log, settings = core.log, core.settings
-    if progress.state == "snapshot":
-        return
     if progress.next <= log.base_index:
-        snapshots.start(core, peer, progress)
+        shipping.start(core, peer, progress)
         return
     if progress.state == "probe":
         if not progress.probe_sent:
@@ -168,10 +174,11 @@ def on_append_reply(core: Core, sender: MemberId, reply: AppendReply) -> None:
         core.trace("impossible_match", sender=sender, match=reply.match, last=core.log.last_index)
         return
     progress.acked_at = core.now
-    if progress.state == "snapshot":
-        if progress.snapshot is not None and reply.match < progress.snapshot.index:
-            return
-        progress.snapshot = None
+    shipment = progress.shipment
+    if shipment is not None and reply.match >= shipment.snapshot.index:
+        shipment = progress.shipment = None
+    if progress.state == "snapshot" and shipment is not None:
+        return
     if progress.state != "replicate" and (progress.state == "snapshot" or reply.match >= progress.next - 1):
         # An older append's answer doesn't end a probe: where frames change places, each would send the window again.
         progress.state = "replicate"
@@ -207,7 +214,6 @@ def on_append_reject(core: Core, sender: MemberId, reject: AppendReject) -> None
 def to_probe(progress: Progress) -> None:
     """What was in flight may be lost: one careful message next."""
     progress.state = "probe"
-    progress.snapshot = None
     progress.inflight.clear()
     progress.probe_sent = False
 
@@ -243,7 +249,7 @@ def _retry(core: Core, peer: MemberId, progress: Progress) -> None:
                 progress.next = LogIndex(progress.match + 1)
                 to_probe(progress)
         case "snapshot":
-            snapshots.resend(core, peer, progress)
+            shipping.ask_again(core, peer, progress)
 
 
 def on_probe_reply(core: Core, sender: MemberId, reply: DurableProbeReply) -> None:

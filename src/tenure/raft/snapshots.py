@@ -1,16 +1,23 @@
-"""Snapshots: taken from the state machine, sent in chunks, installed as one item of the apply queue (P4.6)."""
+"""Snapshots: taken from the state machine, received in chunks, installed as one item of the apply queue (P4.6).
+How they are sent: `shipping`.
+
+What is received stays in memory until it is whole: a broken link, or another leader with the same snapshot, goes on
+where it stopped; a new life of this process begins anew.
+"""
+
+from zlib import crc32
 
 from tenure.base.ids import LogIndex, MemberId
-from tenure.raft import configurations
+from tenure.raft import configurations, shipping
 from tenure.raft.disk import promise, promise_number
-from tenure.raft.entries import Snapshot
+from tenure.raft.entries import Image, Snapshot
 from tenure.raft.events import TakeSnapshot
 from tenure.raft.messages import AppendReply, SnapshotChunk, SnapshotChunkReply
-from tenure.raft.state import Core, Incoming, Leader, Progress
+from tenure.raft.state import Core, Incoming
 
 
 def take(core: Core, event: TakeSnapshot) -> None:
-    """Make the state at an applied index durable and cut the log below it, a tail kept for slow followers."""
+    """Make the state at an applied index durable and cut the log below it, a tail kept for followers."""
     index = event.index
     if core.snapshot is not None and index <= core.snapshot.index:
         core.trace("snapshot_outdated", index=index)
@@ -21,67 +28,19 @@ def take(core: Core, event: TakeSnapshot) -> None:
     assert index <= core.applied_to, "a snapshot is of an applied index"
     term = core.log.term_at(index)
     assert term is not None
-    snapshot = Snapshot(index, term, configurations.as_of(core, index), core.feature, event.data)
-    cut(core, snapshot, core.settings.log_kept_entries)
-    core.trace("snapshot_taken", index=index, bytes=len(event.data), first=core.log.first)
+    snapshot = Snapshot(index, term, configurations.as_of(core, index), event.feature, event.image)
+    cut(core, snapshot, shipping.held_from(core, index))
+    core.trace("snapshot_taken", index=index, bytes=event.image.size, first=core.log.first)
 
 
-def cut(core: Core, snapshot: Snapshot, kept_entries: int) -> None:
-    """Keep a snapshot of what is applied; the log below it goes, but for a tail, in the same write."""
+def cut(core: Core, snapshot: Snapshot, kept: LogIndex) -> None:
+    """Keep a snapshot of what is applied; the log up to `kept` goes, in the same write."""
     core.snapshot = snapshot
-    kept = LogIndex(max(core.log.base_index, snapshot.index - kept_entries))
-    kept = min(kept, core.log.durable)
-    core.log.compact(kept)
+    core.log.compact(min(kept, core.log.durable))
     disk = core.disk
     disk.snapshot = snapshot
     disk.compact_to = LogIndex(core.log.base_index + 1)
     disk.dirty = True
-
-
-def start(core: Core, peer: MemberId, progress: Progress) -> None:
-    """The follower needs entries that we no longer hold: send it our snapshot."""
-    assert core.snapshot is not None, "a compacted log has a snapshot"
-    progress.state = "snapshot"
-    progress.inflight.clear()
-    progress.snapshot = core.snapshot
-    progress.snapshot_offset = 0
-    core.trace("snapshot_sent", peer=peer, index=core.snapshot.index, bytes=len(core.snapshot.data))
-    resend(core, peer, progress)
-
-
-def resend(core: Core, peer: MemberId, progress: Progress) -> None:
-    """Send the chunk at the offset that the follower has reached."""
-    snapshot = progress.snapshot
-    assert snapshot is not None
-    progress.moved_at = core.now
-    offset = progress.snapshot_offset
-    data = snapshot.data[offset : offset + core.settings.snapshot_chunk_bytes]
-    core.say(
-        peer,
-        SnapshotChunk(
-            core.term, snapshot.index, snapshot.term, snapshot.configuration, snapshot.feature, offset,
-            len(snapshot.data), data,
-        ),
-    )  # fmt: skip
-
-
-def on_chunk_reply(core: Core, sender: MemberId, reply: SnapshotChunkReply) -> None:
-    """The follower has so many bytes: send the next, or wait for its `AppendReply` after the disk."""
-    leader = core.role
-    if not isinstance(leader, Leader) or reply.term != core.term or sender not in leader.progress:
-        return
-    progress = leader.progress[sender]
-    progress.heard_at = core.now
-    snapshot = progress.snapshot
-    if snapshot is None or snapshot.index != reply.snapshot_index:
-        return
-    if not 0 <= reply.received <= len(snapshot.data) or reply.received == progress.snapshot_offset:
-        return
-    progress.snapshot_offset = reply.received
-    if reply.received < len(snapshot.data):
-        resend(core, sender, progress)
-    elif progress.state != "snapshot":
-        progress.snapshot = None  # a witness's copy (P8): it has it
 
 
 def on_chunk(core: Core, sender: MemberId, chunk: SnapshotChunk) -> None:
@@ -96,22 +55,31 @@ def on_chunk(core: Core, sender: MemberId, chunk: SnapshotChunk) -> None:
         return
     incoming = core.incoming
     if incoming is None or not _continues(incoming.head, chunk):
-        if chunk.offset != 0:
-            core.say(sender, SnapshotChunkReply(core.term, chunk.snapshot_index, 0))
-            return
-        incoming = core.incoming = Incoming(chunk, bytearray())
-    if chunk.offset == len(incoming.data) and len(incoming.data) + len(chunk.data) <= chunk.total:
-        incoming.data += chunk.data
-    if len(incoming.data) < chunk.total:
-        core.say(sender, SnapshotChunkReply(core.term, chunk.snapshot_index, len(incoming.data)))
+        if incoming is not None and chunk.snapshot_index < incoming.head.snapshot_index:
+            return  # late: a newer one is under way
+        incoming = core.incoming = Incoming(chunk)
+        core.trace("snapshot_coming", sender=sender, index=chunk.snapshot_index, bytes=chunk.total)
+    if chunk.offset == incoming.received and incoming.received + len(chunk.data) <= chunk.total:
+        incoming.pieces.append(chunk.data)
+        incoming.received += len(chunk.data)
+        incoming.crc = crc32(chunk.data, incoming.crc)
+    if incoming.received < chunk.total:
+        core.say(sender, SnapshotChunkReply(core.term, chunk.snapshot_index, incoming.received))
         return
     core.incoming = None
+    if incoming.crc != chunk.crc:
+        core.trace("snapshot_damaged", sender=sender, index=chunk.snapshot_index)
+        core.say(sender, SnapshotChunkReply(core.term, chunk.snapshot_index, 0))
+        return
+    core.say(sender, SnapshotChunkReply(core.term, chunk.snapshot_index, chunk.total))
     if copied:
-        _keep(core, sender, incoming)
+        _keep(core, incoming)
         return
     head = incoming.head
-    snapshot = Snapshot(head.snapshot_index, head.snapshot_term, head.configuration, head.feature, bytes(incoming.data))
-    _install(core, sender, snapshot)
+    image = Image(tuple(incoming.pieces), incoming.received, incoming.crc)
+    _install(
+        core, sender, Snapshot(head.snapshot_index, head.snapshot_term, head.configuration, head.feature, image)
+    )  # fmt: skip
 
 
 def _takes_copy(core: Core, chunk: SnapshotChunk) -> bool:
@@ -123,22 +91,20 @@ def _takes_copy(core: Core, chunk: SnapshotChunk) -> bool:
     return held and core.log.term_at(chunk.snapshot_index) == chunk.snapshot_term
 
 
-def _keep(core: Core, sender: MemberId, incoming: Incoming) -> None:
+def _keep(core: Core, incoming: Incoming) -> None:
     """The copy is whole: make it durable in the same write that lets the log below it go."""
     head = incoming.head
-    snapshot = Snapshot(head.snapshot_index, head.snapshot_term, head.configuration, head.feature, bytes(incoming.data))
+    image = Image(tuple(incoming.pieces), incoming.received, incoming.crc)
+    snapshot = Snapshot(head.snapshot_index, head.snapshot_term, head.configuration, head.feature, image)
     configurations.as_of(core, snapshot.index)
-    cut(core, snapshot, kept_entries=0)
-    witness = core.witness
-    log = core.log
-    witness.bytes = sum(len(entry.data) for entry in log.between(log.first, core.applied_to))
-    core.trace("snapshot_kept", index=snapshot.index, bytes=len(snapshot.data), first=log.first)
-    core.say(sender, SnapshotChunkReply(core.term, snapshot.index, len(snapshot.data)))
+    cut(core, snapshot, snapshot.index)
+    core.trace("snapshot_kept", index=snapshot.index, bytes=image.size, first=core.log.first)
 
 
 def _continues(head: SnapshotChunk, chunk: SnapshotChunk) -> bool:
-    return (head.term, head.snapshot_index, head.snapshot_term, head.total) == (
-        chunk.term, chunk.snapshot_index, chunk.snapshot_term, chunk.total,
+    """The same bytes, whoever sends them."""
+    return (head.snapshot_index, head.snapshot_term, head.total, head.crc) == (
+        chunk.snapshot_index, chunk.snapshot_term, chunk.total, chunk.crc,
     )  # fmt: skip
 
 
@@ -160,7 +126,7 @@ def _install(core: Core, sender: MemberId, snapshot: Snapshot) -> None:
     disk.dirty = True
     if disk.in_flight is not None:
         disk.in_flight.cap = LogIndex(0)
-    core.trace("snapshot_installed", index=snapshot.index, bytes=len(snapshot.data))
+    core.trace("snapshot_installed", index=snapshot.index, bytes=snapshot.image.size)
     acknowledge(core, sender, snapshot.index)
 
 

@@ -45,6 +45,22 @@ class Candidate:
 
 
 @dataclass(slots=True)
+class Shipment:
+    """A snapshot on its way to one follower: `acked` ≤ `sent` bytes. `window`: how many may be between the two."""
+
+    snapshot: Snapshot
+    window: int
+    acked: int = 0
+    sent: int = 0
+    chunks: deque[tuple[int, Instant]] = field(default_factory=deque)
+    """The ends of those in flight, and when they left."""
+    least_us: int | None = None
+    """The least that a chunk and its answer took: more is a queue on the way."""
+    narrowed: int = 0
+    """The window is not made smaller again before what had been sent by then is answered."""
+
+
+@dataclass(slots=True)
 class Progress:
     """What the leader knows of one other member. `match` ≤ what is durable there; `next` > `match`."""
 
@@ -59,8 +75,10 @@ class Progress:
     moved_at: Instant = Instant(0)
     beat_acked: int = 0
     probe_acked: int = 0
-    snapshot: Snapshot | None = None
-    snapshot_offset: int = 0
+    shipment: "Shipment | None" = None
+    """The snapshot on its way; kept over a broken link, so that it goes on."""
+    copy: "Shipment | None" = None
+    """A snapshot on its way to a witness that holds the log itself (P8)."""
     speaks: int = 1
     boot: Boot | None = None
     """The life that `match` was heard from, as far as a link to it was seen."""
@@ -107,6 +125,11 @@ class Leader:
     uncommitted_bytes: int = 0
     late_us: int = 0
     """The longest own stall since the last tick: a sample of our lateness if we still lead then (P6.2)."""
+    ship_credit: int = 0
+    """Bytes of snapshots that may leave now, as of `ship_at`."""
+    ship_at: Instant = Instant(0)
+    ship_due: Instant = NEVER
+    """When more may leave, if some waits for that."""
     outbid: ConsensusTerm = ConsensusTerm(0)
     """The highest term in which somebody is stuck above ours (P5.8); 0: nobody."""
 
@@ -190,17 +213,18 @@ class Disk:
 
 @dataclass(slots=True)
 class Incoming:
-    """A snapshot that is being received."""
+    """A snapshot that is being received: `received` bytes with this CRC, in memory until all are here."""
 
     head: SnapshotChunk
-    data: bytearray
+    pieces: list[bytes] = field(default_factory=list)
+    received: int = 0
+    crc: int = 0
 
 
 @dataclass(slots=True)
 class Witness:
-    """What a witness keeps of its bound (P8): bytes of the committed entries held, and when to ask again."""
+    """When a witness asks for a snapshot again (P8)."""
 
-    bytes: int = 0
     ask_due: Instant = Instant(0)
 
 
@@ -366,5 +390,7 @@ def _log_of(restored: Restored) -> Log:
     entries: tuple[Entry, ...] = restored.entries
     if not entries:
         return Log(base[0], base[1], ())
+    if entries[0].index <= base[0] <= entries[-1].index:  # the tail below the snapshot stays, for followers
+        return Log(entries[0].index, entries[0].term, entries[1:])
     kept = tuple(entry for entry in entries if entry.index > base[0])
     return Log(base[0], base[1], kept)

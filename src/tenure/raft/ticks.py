@@ -71,7 +71,7 @@ def deadline(core: Core) -> Instant:
         return NEVER
     match core.role:
         case Leader() as leader:
-            due = [leader.beat_due, leader.probe_due]
+            due = [leader.beat_due, leader.probe_due, leader.ship_due]
             if leader.transfer is not None:
                 due.append(leader.transfer.ends_at)
             elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:

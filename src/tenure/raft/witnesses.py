@@ -5,24 +5,18 @@ one is dead for a week.) If it wins, it only hands on what it alone may hold: sn
 
 from tenure.base.ids import MemberId
 from tenure.base.instants import after
-from tenure.raft import snapshots, transfer
-from tenure.raft.entries import Entry
+from tenure.raft import replication, shipping, transfer
 from tenure.raft.messages import WantSnapshot
-from tenure.raft.state import Core, Leader, TransferUnderWay
-
-
-def committed(core: Core, entries: tuple[Entry, ...]) -> None:
-    """What was committed counts towards the bound of bytes."""
-    core.witness.bytes += sum(len(entry.data) for entry in entries)
+from tenure.raft.state import Core, Leader, Shipment, TransferUnderWay
 
 
 def ask(core: Core, leader: MemberId) -> None:
     """On a heartbeat: past the bound ask for a snapshot, and again after a while: the answer may be lost."""
     settings, witness = core.settings, core.witness
     held = core.applied_to - core.log.base_index
-    if held < settings.witness_entries_max and witness.bytes < settings.witness_bytes_max:
+    if held < settings.witness_entries_max and core.log.size < settings.witness_bytes_max:
         return
-    if core.now < witness.ask_due or core.disk.install:
+    if core.now < witness.ask_due or core.disk.install or not held:
         return
     witness.ask_due = after(core.now, 4 * settings.heartbeat_us + 4 * core.timing.srtt(leader))
     above = core.snapshot.index if core.snapshot is not None else 0
@@ -37,14 +31,17 @@ def on_want(core: Core, sender: MemberId, want: WantSnapshot) -> None:
     progress, snapshot = leader.progress[sender], core.snapshot
     if progress.state == "snapshot" or progress.next <= core.log.base_index:
         return  # it gets one anyway
-    if progress.snapshot is None:
-        stale = core.settings.witness_entries_max // 2
-        if snapshot is None or snapshot.index <= want.above or core.applied_to - snapshot.index > stale:
-            core.snapshot_wanted = True
-            return
-        progress.snapshot, progress.snapshot_offset = snapshot, 0
-        core.trace("snapshot_copied", peer=sender, index=snapshot.index, bytes=len(snapshot.data))
-    snapshots.resend(core, sender, progress)
+    if progress.copy is not None and progress.copy.snapshot.index > want.above:
+        chunks = progress.copy.chunks
+        if not chunks or core.now - chunks[-1][1] >= replication.retry_after_us(core, sender):
+            shipping.go_back(core, progress.copy)
+        return
+    stale = core.settings.witness_entries_max // 2
+    if snapshot is None or snapshot.index <= want.above or core.applied_to - snapshot.index > stale:
+        core.snapshot_wanted = True
+        return
+    progress.copy = Shipment(snapshot, core.settings.snapshot_chunk_bytes)
+    core.trace("snapshot_copied", peer=sender, index=snapshot.index, bytes=snapshot.image.size)
 
 
 def hand_on(core: Core, leader: Leader) -> None:

@@ -17,7 +17,7 @@ from tenure.base.errors import Invalid
 from tenure.base.ids import Boot
 from tenure.base.instants import MS, WallMs
 from tenure.engines.native.driver import NativeEngine
-from tenure.engines.native.inputs import ReplicaSettings
+from tenure.engines.native.inputs import ReplicaSettings, Stage, Staged
 from tenure.engines.native.member import Member
 from tenure.engines.native.replica import Replica
 from tenure.engines.native.transport import Transport
@@ -25,6 +25,7 @@ from tenure.engines.native.transport_hub import Limits as LinkLimits
 from tenure.leadership.machine import Machine
 from tenure.leadership.terms import founding_stamp
 from tenure.raft.founding import Founding, Listed, Record, Stored
+from tenure.raft.ready import Batch
 from tenure.raft.settings import Identity, Settings
 from tenure.server.clock import RealClock
 from tenure.server.config import Address, Config, ConfigError
@@ -156,7 +157,7 @@ class Assembled:
             self.log.tell("error", "founding_not_stored", text=str(error))
             os._exit(exit_disk_failed)
 
-    def _begin(self, record: Record) -> tuple[Replica, DiskThread]:
+    def _begin(self, record: Record) -> "tuple[Replica, _Disk]":
         """Founded: what the store holds becomes a replica."""
         config, opened = self.config, self._opened
         identity = opened.store.identity
@@ -164,7 +165,7 @@ class Assembled:
         if not restored.configuration.seats:
             restored = msgspec.structs.replace(restored, configuration=record.configuration)
         if restored.snapshot is not None:
-            machine = Machine.restore(restored.snapshot.data)
+            machine = Machine.restore(restored.snapshot.image.pieces)
         else:
             machine = Machine.founded(record.lineage, record.stamp)
         replica = Replica(
@@ -188,7 +189,7 @@ class Assembled:
             self._disk_failed,
         )
         self.disk.start()
-        return replica, self.disk
+        return replica, _Disk(self.disk, lambda staged: _quietly(call, self.engine.staged, staged))
 
     def _disk_failed(self, error: Exception) -> None:
         """In the disk's thread. Without space the batch waits; anything else ends the process at once (DESIGN 5)."""
@@ -209,6 +210,26 @@ class Assembled:
         gauge("tenure_commit_index", "Committed log index.", lambda: replica.raft.commit)
         gauge("tenure_applied_index", "Applied log index.", lambda: replica.applied)
         gauge("tenure_answers_failed", "Answers whose client had gone.", lambda: self.engine.answers_failed)
+
+
+class _Disk:
+    """The disk's thread as the engine knows it."""
+
+    def __init__(self, thread: DiskThread, staged: Callable[[Staged], None]) -> None:
+        self._thread = thread
+        self._staged = staged
+
+    def submit(self, batch: Batch) -> None:
+        """Make it durable."""
+        self._thread.submit(batch)
+
+    def stage(self, stage: Stage) -> None:
+        """Make it durable in between."""
+
+        def done(kept: bool) -> None:
+            self._staged(Staged(stage.index, stage.number, kept))
+
+        self._thread.stage(stage.number, stage.data, done)
 
 
 exit_disk_failed: Final = 74

@@ -3,7 +3,8 @@
 - head: one row, on page 3: the state after the last batch, written by every transaction
 - batches: one row per batch, chained by CRC; the newest few thousand are kept
 - entries: the log; each row's CRC covers the one before it. Rows below the head's `first` are leftovers
-- snapshot: at most one row
+- snapshot: at most one row; it names the rows of `pieces` that hold its bytes
+- pieces: bytes of snapshots (`pieces`)
 - identity: one row
 """
 
@@ -19,8 +20,9 @@ import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex
-from tenure.raft.entries import Entry, Snapshot
+from tenure.raft.entries import Entry, Image, Snapshot
 from tenure.storage.errors import Corrupt, DiskFailed, Foreign, Locked, Newer, NoSpace, StorageError
+from tenure.storage.pieces import Pieces, Range
 from tenure.storage.records import (
     Head,
     StoredIdentity,
@@ -51,8 +53,10 @@ _TABLES: Final = {
     ),
     "snapshot": (
         "CREATE TABLE snapshot(id INTEGER PRIMARY KEY CHECK(id = 1), idx INTEGER NOT NULL, term INTEGER NOT NULL, "
-        "configuration TEXT NOT NULL, feature INTEGER NOT NULL, data BLOB NOT NULL, crc INTEGER NOT NULL)"
+        "configuration TEXT NOT NULL, feature INTEGER NOT NULL, first INTEGER NOT NULL, behind INTEGER NOT NULL, "
+        "size INTEGER NOT NULL, image_crc INTEGER NOT NULL, crc INTEGER NOT NULL)"
     ),
+    "pieces": "CREATE TABLE pieces(number INTEGER PRIMARY KEY, data BLOB NOT NULL)",
     "identity": (
         "CREATE TABLE identity(id INTEGER PRIMARY KEY CHECK(id = 1), text TEXT NOT NULL, crc INTEGER NOT NULL)"
     ),
@@ -71,6 +75,7 @@ class Loaded(Struct, frozen=True):
     lowest: LogIndex
     """First index with a row, leftovers included; `head.record.first` if there are none."""
     oldest_batch: BatchNumber
+    pieces: Pieces
 
 
 def of_apsw(file: Path, error: Exception, system_errno: int = 0) -> StorageError:
@@ -171,9 +176,9 @@ def load(connection: apsw.Connection, file: Path) -> Loaded:
         if head is None:
             raise Corrupt(file, "the head row does not match its CRC")
         oldest = _batches(connection, file, head)
-        snapshot = _snapshot(connection, file, head)
+        snapshot, counted = _snapshot(connection, file, head)
         lowest, entries = _entries(connection, file, head)
-        return Loaded(head, identity, snapshot, entries, lowest, oldest)
+        return Loaded(head, identity, snapshot, entries, lowest, oldest, _pieces(connection, counted))
 
 
 def _only(connection: apsw.Connection, file: Path, query: str) -> "tuple[apsw.SQLiteValue, ...]":
@@ -220,22 +225,36 @@ def _batches(connection: apsw.Connection, file: Path, head: Head) -> BatchNumber
     return BatchNumber(oldest)
 
 
-def _snapshot(connection: apsw.Connection, file: Path, head: Head) -> Snapshot | None:
-    rows = connection.execute("SELECT idx, term, configuration, feature, data, crc FROM snapshot").fetchall()
+def _snapshot(connection: apsw.Connection, file: Path, head: Head) -> tuple[Snapshot | None, Range]:
+    query = "SELECT idx, term, configuration, feature, first, behind, size, image_crc, crc FROM snapshot"
+    rows = connection.execute(query).fetchall()
     if head.record.snapshot is None:
         if rows:
             raise Corrupt(file, "a snapshot of which the head knows nothing")
-        return None
+        return None, (0, 0)
     if len(rows) != 1:
         raise Corrupt(file, f"the snapshot at index {head.record.snapshot[0]} is missing")
-    index, term, configuration, feature, data, crc = rows[0]
+    index, term, configuration, feature, first, behind, size, image_crc, crc = rows[0]
     text = str(configuration).encode()
-    if not (isinstance(index, int) and isinstance(term, int) and isinstance(feature, int) and isinstance(data, bytes)):
+    if not (
+        isinstance(index, int) and isinstance(term, int) and isinstance(feature, int)
+        and isinstance(first, int) and isinstance(behind, int)
+    ):  # fmt: skip
         raise Corrupt(file, "the snapshot's row is not as it was written")
-    found = Snapshot(LogIndex(index), ConsensusTerm(term), decode_configuration(text), feature, data)
-    if snapshot_crc(found, text) != crc or (found.index, crc) != tuple(head.record.snapshot):
+    query = "SELECT data FROM pieces WHERE number >= ? AND number < ? ORDER BY number"
+    image = Image.of(bytes(data) for (data,) in connection.execute(query, (first, behind)))
+    found = Snapshot(LogIndex(index), ConsensusTerm(term), decode_configuration(text), feature, image)
+    whole = (image.size, image.crc) == (size, image_crc)
+    if not whole or snapshot_crc(found, (first, behind), text) != crc or (found.index, crc) != head.record.snapshot:
         raise Corrupt(file, f"the snapshot at index {index} does not match its CRC")
-    return found
+    return found, (first, behind)
+
+
+def _pieces(connection: apsw.Connection, counted: Range) -> Pieces:
+    lowest, highest = connection.execute("SELECT min(number), max(number) FROM pieces").fetchall()[0]
+    if not isinstance(lowest, int) or not isinstance(highest, int):
+        return Pieces(counted, *counted)
+    return Pieces(counted, lowest, highest + 1)
 
 
 def _entries(connection: apsw.Connection, file: Path, head: Head) -> tuple[LogIndex, tuple[Entry, ...]]:

@@ -118,10 +118,11 @@ def find_head(page: bytes) -> Head | None:
         return None
 
 
-def snapshot_crc(snapshot: Snapshot, configuration: bytes) -> int:
-    """CRC over all of a snapshot's row."""
-    front = b"%d %d %d %s" % (snapshot.index, snapshot.term, snapshot.feature, configuration)
-    return crc32(snapshot.data, crc32(front))
+def snapshot_crc(snapshot: Snapshot, rows: tuple[int, int], configuration: bytes) -> int:
+    """CRC over all of a snapshot's row, and so over its pieces, whose own CRC stands in it."""
+    image = snapshot.image
+    said = (snapshot.index, snapshot.term, snapshot.feature, *rows, image.size, image.crc)
+    return crc32(b"%d %d %d %d %d %d %d %s" % (*said, configuration))
 
 
 def encode_configuration(configuration: Configuration) -> bytes:

@@ -12,13 +12,15 @@ import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import BatchNumber, LogIndex, MemberId
-from tenure.raft.entries import Configuration, Entry, HardState, Restored, Snapshot
+from tenure.raft.entries import Configuration, HardState, Restored, Snapshot
 from tenure.raft.founding import Record, State
 from tenure.raft.ready import Batch
 from tenure.storage import database
+from tenure.storage.appending import put_entries
 from tenure.storage.database import Loaded, of_apsw
 from tenure.storage.errors import Corrupt, DiskFailed, NoSpace, StorageError
 from tenure.storage.folder import Folder, Mark, naming
+from tenure.storage.pieces import Range
 from tenure.storage.records import (
     BatchRecord,
     StoredIdentity,
@@ -26,14 +28,12 @@ from tenure.storage.records import (
     encode_head,
     encode_identity,
     encode_record,
-    entry_crc,
     snapshot_crc,
 )
-from tenure.storage.wal import Walk, walk
+from tenure.storage.wal import Walk, page_bytes, walk
 
 checkpoint_frames: Final = 1000
 """Frames in the `-wal` from which `tidy` moves them into the database."""
-rows_per_statement_max: Final = 64
 leftovers_per_tidy: Final = 2000
 vacuum_pages_per_tidy: Final = 256
 free_pages_kept: Final = 256
@@ -41,10 +41,9 @@ free_pages_kept: Final = 256
 
 _DROP_BELOW: Final = "DELETE FROM entries WHERE idx < ?"
 _PUT_SNAPSHOT: Final = (
-    "INSERT OR REPLACE INTO snapshot(id, idx, term, configuration, feature, data, crc) VALUES(1, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO snapshot(id, idx, term, configuration, feature, first, behind, size, image_crc, crc) "
+    "VALUES(1, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_ROW: Final = "(?, ?, ?, ?, ?)"
-_PUT_ENTRIES: Final = "INSERT INTO entries(idx, term, kind, data, crc) VALUES"
 _PUT_BATCH: Final = "INSERT INTO batches(number, chain, record) VALUES(?, ?, ?)"
 
 
@@ -71,6 +70,8 @@ class Store:
         self._writes = loaded.head.writes
         self._lowest = loaded.lowest
         self._oldest_batch = loaded.oldest_batch
+        self._pieces = loaded.pieces
+        self._image_pages = loaded.snapshot.image.size // page_bytes if loaded.snapshot is not None else 0
         self._identity = loaded.identity
         self._loaded: Loaded | None = loaded
         self._clean = clean
@@ -143,16 +144,16 @@ class Store:
         self._loaded = None
         self._begin()
         try:
-            record = self._put_snapshot(record, batch.snapshot, batch.install)
+            record, rows = self._put_snapshot(record, batch.snapshot, batch.install)
             record = self._cut(record, batch.compact_to, batch.truncate_from)
-            first, last, last_crc = self._put_entries(record, batch.entries)
+            last, last_crc = put_entries(self._connection, record, batch.entries)
             hard_state = batch.hard_state
             record = BatchRecord(
                 number=batch.number,
                 before=self._chain,
                 term=hard_state.term if hard_state is not None else record.term,
                 vote=hard_state.vote if hard_state is not None else record.vote,
-                first=first,
+                first=record.first,
                 last=last,
                 base_crc=record.base_crc,
                 last_crc=last_crc,
@@ -169,7 +170,22 @@ class Store:
         if batch.install:
             self._lowest = record.first
         if batch.snapshot is not None:
+            self._pieces.counts(rows)
+            self._image_pages = batch.snapshot.image.size // page_bytes
             self._vacuum_due = True
+
+    def stage(self, number: int, data: bytes) -> None:
+        """Piece `number` of the next snapshot's image, durable on return; the batch with that snapshot finds it here.
+
+        0 begins an image, and ends one that was begun before. `NoSpace`: nothing was written.
+        """
+        self._begin()
+        try:
+            self._pieces.stage(self._connection, number, data)
+            self._commit(encode_record(self._record))
+        except (apsw.Error, StorageError) as error:
+            raise self._give_up(error) from error
+        self._pieces.staged(data)
 
     def set_founding(self, state: State, record: Record | None) -> None:
         """Durable on return (P1.2). Sealing begins the lineage with the record's nonce (P1.1)."""
@@ -186,18 +202,19 @@ class Store:
         if self._loaded is not None:
             self._loaded = msgspec.structs.replace(self._loaded, identity=identity)
 
-    def _put_snapshot(self, record: BatchRecord, snapshot: Snapshot | None, install: bool) -> BatchRecord:
+    def _put_snapshot(self, record: BatchRecord, snapshot: Snapshot | None, install: bool) -> tuple[BatchRecord, Range]:
         if snapshot is None:
             assert not install
-            return record
-        text = encode_configuration(snapshot.configuration)
-        crc = snapshot_crc(snapshot, text)
-        row = (snapshot.index, snapshot.term, text.decode(), snapshot.feature, snapshot.data, crc)
+            return record, (0, 0)
+        text, image = encode_configuration(snapshot.configuration), snapshot.image
+        rows = self._pieces.place(self._connection, image)
+        crc = snapshot_crc(snapshot, rows, text)
+        row = (snapshot.index, snapshot.term, text.decode(), snapshot.feature, *rows, image.size, image.crc, crc)
         self._connection.execute(_PUT_SNAPSHOT, row)
         if not install:
-            return msgspec.structs.replace(record, snapshot=(snapshot.index, crc))
+            return msgspec.structs.replace(record, snapshot=(snapshot.index, crc)), rows
         self._connection.execute("DELETE FROM entries")
-        return msgspec.structs.replace(
+        installed = msgspec.structs.replace(
             record,
             snapshot=(snapshot.index, crc),
             first=LogIndex(snapshot.index + 1),
@@ -205,6 +222,7 @@ class Store:
             base_crc=0,
             last_crc=0,
         )
+        return installed, rows
 
     def _cut(self, record: BatchRecord, below: LogIndex | None, start: LogIndex | None) -> BatchRecord:
         """Compaction moves `first` (the rows go later, in `tidy`); truncation deletes at once."""
@@ -229,22 +247,6 @@ class Store:
         if not isinstance(crc, int):
             raise Corrupt(self._folder.database, f"entry {index} is missing")
         return crc
-
-    def _put_entries(self, record: BatchRecord, entries: tuple[Entry, ...]) -> tuple[LogIndex, LogIndex, int]:
-        """Few statements, because each takes and gives back the interpreter's lock (P6.4)."""
-        first, last, crc = record.first, record.last, record.last_crc
-        if not entries:
-            return first, last, crc
-        assert entries[0].index == last + 1, f"entry {entries[0].index} after {last}"
-        execute = self._connection.execute
-        for start in range(0, len(entries), rows_per_statement_max):
-            piece = entries[start : start + rows_per_statement_max]
-            values: list[int | bytes] = []
-            for entry in piece:
-                crc = entry_crc(entry, crc)
-                values += (entry.index, entry.term, entry.kind, entry.data, crc)
-            execute(_insert(len(piece)), values)
-        return first, entries[-1].index, crc
 
     def _begin(self) -> None:
         assert not self._closed
@@ -296,6 +298,12 @@ class Store:
                 self._lowest = LogIndex(below)
                 self._vacuum_due = True
                 return True
+            leftovers = self._pieces.leftovers()
+            if leftovers is not None:
+                self._housekeep(*leftovers)
+                self._pieces.dropped(*leftovers)
+                self._vacuum_due = True
+                return True
             if self._record.number - self._oldest_batch >= 2 * database.batches_kept:
                 oldest = self._record.number - database.batches_kept + 1
                 self._housekeep("DELETE FROM batches WHERE number < ?", oldest)
@@ -316,9 +324,11 @@ class Store:
         self._commit(encode_record(self._record))
 
     def _vacuum(self) -> bool:
-        """Give free pages back to the file system, a few at a time, beyond what the next entries will take."""
+        """Give free pages back to the file system, a few at a time, beyond what the next entries, and the next
+        snapshot beside the present one, will take.
+        """
         free, pages = int(self._pragma("freelist_count")), int(self._pragma("page_count"))
-        spare = free - max(free_pages_kept, pages // 4)
+        spare = free - max(free_pages_kept, pages // 4, self._image_pages + self._image_pages // 8)
         if spare <= 0:
             return False
         self._begin()
@@ -357,16 +367,6 @@ class Store:
                 self._folder.write_mark(mark)
             finally:
                 self._folder.unlock()
-
-
-_inserts: dict[int, str] = {}
-
-
-def _insert(rows: int) -> str:
-    statement = _inserts.get(rows)
-    if statement is None:
-        statement = _inserts[rows] = _PUT_ENTRIES + ", ".join([_ROW] * rows)
-    return statement
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tenure.base.chance import SplitMix64
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import MS, NEVER, Instant, WallMs
-from tenure.engines.native.inputs import Asked, Effects, Input, PeerCall, PeerFrame, PeerReply, ReplicaSettings
+from tenure.engines.native.inputs import Asked, Effects, Input, PeerCall, PeerFrame, PeerReply, ReplicaSettings, Staged
 from tenure.engines.native.replica import Replica
 from tenure.leadership.engine import AnyRequest, AnyResult, Origin, Transition
 from tenure.leadership.machine import Machine
@@ -88,13 +88,13 @@ class Site:
             known_batches=dict(disk.known),
         )
         snapshot = disk.snapshot
-        machine = Machine.restore(snapshot.data) if snapshot is not None else Machine.founded(LINEAGE, STAMP)
+        machine = Machine.restore(snapshot.image.pieces) if snapshot is not None else Machine.founded(LINEAGE, STAMP)
         self.replica = Replica(
             Identity(self.member, Boot(f"{self.lives:016x}"), (LINEAGE,)),
             self.name,
             restored,
             machine,
-            Settings(log_kept_entries=5),
+            Settings(log_kept_entries=5, log_held_entries_max=5),
             self.rng,
             self.cluster.now,
             limits=self.cluster.limits,
@@ -116,6 +116,8 @@ class Cluster:
         self.configuration = Configuration(LogIndex(0), seats)
         self.by_member = {site.member: site for site in self.sites}
         self._token = 0
+        self.staged = 0
+        """Pieces of snapshots that went to a disk by themselves."""
         for site in self.sites:
             site.start()
         for site in self.sites:
@@ -213,6 +215,9 @@ class Cluster:
         if effects.write is not None:
             assert site.pending_batch is None
             site.pending_batch = effects.write
+        if effects.stage is not None:
+            self.staged += 1
+            site.inbox.append(Staged(effects.stage.index, effects.stage.number))
         for token, result in effects.answers:
             assert token not in site.answers, "answered twice"
             site.answers[token] = result

@@ -13,7 +13,18 @@ from typing import Final, Protocol, TypeVar
 from tenure.base.clock import Clock
 from tenure.base.ids import BatchNumber, Boot, MemberId
 from tenure.base.instants import MS, Instant
-from tenure.engines.native.inputs import Asked, Effects, Input, PeerCall, PeerFrame, PeerKnown, PeerReply, Stalled
+from tenure.engines.native.inputs import (
+    Asked,
+    Effects,
+    Input,
+    PeerCall,
+    PeerFrame,
+    PeerKnown,
+    PeerReply,
+    Stage,
+    Staged,
+    Stalled,
+)
 from tenure.engines.native.pacing import Pacer
 from tenure.engines.native.replica import Replica
 from tenure.engines.native.watching import Watchers
@@ -62,6 +73,10 @@ class Disk(Protocol):
 
     def submit(self, batch: Batch) -> None:
         """Make it durable; the completion comes back to `NativeEngine.persisted`."""
+        ...
+
+    def stage(self, stage: Stage) -> None:
+        """Make it durable in between; the completion comes back to `NativeEngine.staged`."""
         ...
 
 
@@ -241,6 +256,11 @@ class NativeEngine:
             self._idle.set_result(None)
         self._pacer.at_once()
 
+    def staged(self, staged: Staged) -> None:
+        """A piece of a snapshot is durable, or there was no space for it."""
+        self._inputs.append(staged)
+        self._pacer.soon()
+
     def resubmit(self) -> None:
         """The disk had no space for the batch in flight; try it again."""
         if self._in_flight is not None and self._disk is not None:
@@ -274,6 +294,8 @@ class NativeEngine:
             assert self._in_flight is None, "at most one batch in flight"
             self._in_flight = effects.write
             self._disk.submit(effects.write)
+        if effects.stage is not None:
+            self._disk.stage(effects.stage)
         for token, result in effects.answers:
             answer = self._answers.pop(token, None)
             if answer is not None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from tenure.base.ids import MemberId
+from tenure.base.ids import LogIndex, MemberId
 from tenure.base.instants import NEVER, SECOND, Instant
 from tenure.leadership.engine import AnyRequest, AnyResult, Origin, Transition
 from tenure.raft.entries import Configuration
@@ -49,7 +49,15 @@ class Stalled(Struct, frozen=True, gc=False):
     gap_us: int
 
 
-Input = Event | Asked | PeerCall | PeerReply | PeerKnown | Stalled
+class Staged(Struct, frozen=True, gc=False):
+    """A `Stage` is durable; or, without space, not `kept`."""
+
+    index: LogIndex
+    number: int
+    kept: bool = True
+
+
+Input = Event | Asked | PeerCall | PeerReply | PeerKnown | Stalled | Staged
 
 PeerFrame = Envelope | Call | CallReply
 
@@ -67,9 +75,24 @@ class ReplicaSettings(Struct, frozen=True):
     """More requests than that at once are refused with `too_many`."""
     snapshot_entries: int = 10_000
     snapshot_bytes: int = 8 * 1024 * 1024
+    snapshot_piece_bytes: int = 256 * 1024
+    """Of a snapshot, encoded or written at a time, by estimate; also read at a time of one that is installed."""
+    installing_entries_max: int = 512
+    """Entries applied in a turn that had to wait for a snapshot to be in place."""
     steps_max: int = 8
     """Steps of the core within one turn; what is left waits for the next."""
     retry_after_ms: int = 200
+
+
+class Stage(Struct, frozen=True, gc=False):
+    """Piece `number` of the image at `index`: to be made durable when the disk has nothing better to do, then `Staged`.
+
+    An optimization of the batch with that snapshot, which would else hold all pieces: losing it loses nothing.
+    """
+
+    index: LogIndex
+    number: int
+    data: bytes
 
 
 class Effects:
@@ -84,6 +107,7 @@ class Effects:
         "fatal",
         "replaced",
         "send",
+        "stage",
         "traces",
         "transitions",
         "write",
@@ -92,6 +116,7 @@ class Effects:
     def __init__(self) -> None:
         self.send: list[tuple[MemberId, PeerFrame]] = []
         self.write: Batch | None = None
+        self.stage: Stage | None = None
         self.answers: list[tuple[int, AnyResult]] = []
         self.transitions: list[Transition] = []
         self.replaced = False

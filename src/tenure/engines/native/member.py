@@ -12,7 +12,7 @@ from tenure.base.clock import Clock
 from tenure.base.ids import BatchNumber, Boot, MemberId, Nonce
 from tenure.engines.native.driver import NativeEngine
 from tenure.engines.native.founder import Founder, FoundingStore
-from tenure.engines.native.inputs import PeerFrame
+from tenure.engines.native.inputs import PeerFrame, Stage
 from tenure.engines.native.replica import Replica
 from tenure.raft.entries import Configuration
 from tenure.raft.founding import FoundAck, FoundHello, Founding, FoundPropose, FoundSeal, Record, State
@@ -51,6 +51,10 @@ class SubmitsBatches(Protocol):
 
     def submit(self, batch: Batch) -> None:
         """Make it durable."""
+        ...
+
+    def stage(self, stage: Stage) -> None:
+        """Make it durable in between."""
         ...
 
 

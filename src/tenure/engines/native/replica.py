@@ -14,6 +14,7 @@ from tenure.base.chance import Rng
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant, WallMs
 from tenure.engines.native.desk import Desk
+from tenure.engines.native.images import Camera, Installing
 from tenure.engines.native.inputs import (
     Asked,
     Effects,
@@ -22,6 +23,7 @@ from tenure.engines.native.inputs import (
     PeerKnown,
     PeerReply,
     ReplicaSettings,
+    Staged,
     Stalled,
 )
 from tenure.engines.native.turn import Turn
@@ -83,8 +85,8 @@ class Replica:
         """What the steward decided and the core has not taken yet, by token."""
         self._lead: Lead = ("follower", ConsensusTerm(0), None, False)
         self._core_deadline: Instant = now
-        self._entries_since_snapshot = 0
-        self._bytes_since_snapshot = 0
+        self._camera = Camera(self.limits, restored.snapshot)
+        self._installing: Installing | None = None
         self._first_is_due = False
         """We serve, and no command of our term has been applied yet."""
         if self._is_witness_in(restored.configuration):
@@ -110,8 +112,12 @@ class Replica:
             elif kind is Stalled:
                 if self.steward is not None:
                     self.steward.gap(item.gap_us, now)  # type: ignore[union-attr]
+            elif kind is Staged:
+                self._took(self._camera.staged(item, out))  # type: ignore[arg-type]
             else:
                 turn.events.append(item)  # type: ignore[arg-type]
+        if self._installing is not None:
+            self._go_on_installing(at_once=False)
         self._run_core(drained)
         if drained:
             desk.end_overdue()
@@ -143,8 +149,8 @@ class Replica:
             self._core_deadline = turn.now  # the rest in the next turn
 
     def _deadline(self) -> Instant:
-        if self.turn.decide and self.turn.serving:
-            return self.turn.now  # the next drained step decides
+        if self._installing is not None or (self.turn.decide and self.turn.serving):
+            return self.turn.now  # the next step goes on; a drained one decides
         soonest = min(self._core_deadline, self._desk.deadline())
         if self.steward is not None and self.turn.serving:
             soonest = min(soonest, self.steward.deadline())
@@ -224,6 +230,8 @@ class Replica:
             self._decisions.clear()
             self._desk.deposed()
         if role == "leader" and not turn.leading:
+            if self._installing is not None:
+                self._go_on_installing(at_once=True)  # a steward stands on the state that it will decide on
             turn.leading = True
             if not self.witness:  # P8: it only hands on
                 self.steward = Steward(turn.term, turn.now, self.machine, self._steward_settings, turn.now)
@@ -252,9 +260,18 @@ class Replica:
         turn, desk = self.turn, self._desk
         for item in committed:
             if type(item) is Snapshot:
-                self._install(item)
+                assert not turn.leading, "nobody sends a leader snapshots"
+                if self.witness:
+                    self.applied = item.index
+                    desk.installed(item.index)
+                    continue
+                self._installing = Installing(item)
+                self._go_on_installing(at_once=item.image.size <= self.limits.snapshot_piece_bytes)
                 continue
             assert type(item) is Entry
+            if self._installing is not None:
+                self._installing.waiting.append(item)
+                continue
             assert item.index == self.applied + 1, f"applied {self.applied}, then {item.index}"
             if item.kind == COMMAND and not self.witness:
                 if not self._apply(item):
@@ -269,18 +286,18 @@ class Replica:
         desk.rounds.applied(self.applied)
         if self._first_is_due:
             self._tell_first(committed)
-        limits = self.limits
-        if (
-            self._entries_since_snapshot >= limits.snapshot_entries
-            or self._bytes_since_snapshot >= limits.snapshot_bytes
-        ):
+        if self._camera.is_due:
             self._take_snapshot()
 
     def _take_snapshot(self) -> None:
         """Freeze the state at what is applied."""
-        self._entries_since_snapshot = self._bytes_since_snapshot = 0
-        if self.applied and not self.witness:
-            self.turn.events.append(TakeSnapshot(self.applied, self.machine.snapshot()))
+        if self.applied and not self.witness and self._installing is None:
+            self._took(self._camera.begin(self.applied, self.raft.feature, self.machine.freeze(), self.turn.out))
+
+    def _took(self, snapshot: TakeSnapshot | None) -> None:
+        """A snapshot is encoded, and as far as it is large, on the disk."""
+        if snapshot is not None:
+            self.turn.events.append(snapshot)
 
     def _is_witness_in(self, committed: Configuration) -> bool:
         """Only what is committed takes the state away: an appended promotion may be rolled back (P7.1)."""
@@ -302,8 +319,7 @@ class Replica:
             self._stop(Fatal("unknown_feature", f"entry {index}: {error}"))
             return False
         self.applied = index
-        self._entries_since_snapshot += 1
-        self._bytes_since_snapshot += len(entry.data)
+        self._camera.applied(len(entry.data))
         if self.steward is not None:
             self.steward.on_applied(index, term, applied, turn.now)
         desk.settle(index, term, applied.result)
@@ -323,12 +339,32 @@ class Replica:
                 self.turn.out.traces.append(Trace("first_command", {"term": item.term, "index": item.index}))
                 return
 
-    def _install(self, snapshot: Snapshot) -> None:
+    def _go_on_installing(self, *, at_once: bool) -> None:
+        """Put more of a received snapshot in place; then what was committed behind it, some of it a turn."""
+        installing = self._installing
+        assert installing is not None
+        if self.applied < installing.snapshot.index:
+            try:
+                machine = installing.thaw(None if at_once else self.limits.snapshot_piece_bytes)
+            except UnknownCommand as error:  # P10
+                self._stop(Fatal("unknown_feature", f"the snapshot at {installing.snapshot.index}: {error}"))
+                return
+            if machine is None:
+                return
+            self._install(installing.snapshot, machine)
+        entries = installing.take(None if at_once else self.limits.installing_entries_max)
+        self._installing = None
+        self._apply_all(entries)
+        if installing.waiting and not self.turn.stopped:
+            self._installing = installing
+
+    def _install(self, snapshot: Snapshot, machine: Machine) -> None:
         """A snapshot replaces the state."""
-        if not self.witness:
-            self.machine = Machine.restore(snapshot.data)
+        self.machine = machine
+        if self._is_witness_in(snapshot.configuration):
+            self._become_witness()
         self.applied = snapshot.index
-        self._entries_since_snapshot = self._bytes_since_snapshot = 0
+        self._camera.installed(snapshot)
         self.turn.out.transitions.clear()
         self.turn.out.replaced = True
         self._desk.installed(snapshot.index)
