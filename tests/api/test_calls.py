@@ -175,17 +175,29 @@ class Events:
 def test_events_resume_behind_the_last_id_without_loss_or_repetition(engine: Scripted, server: Server) -> None:
     server.do(lambda: engine.tell(*(transition(number, election="orders") for number in range(1, 6))))
     reader = Events(server, "last-event-id: 3\r\n")
-    assert [reader.next()[0] for _ in range(2)] == ["4", "5"]
+    assert [reader.next()[0] for _ in range(2)] == ["4-00000000000000c1", "5-00000000000000c1"]
     server.do(lambda: engine.tell(transition(6, "ended", election="orders", cause="expired")))
     number, kind, data = reader.next()
-    assert (number, kind, data["cause"], data["number"]) == ("6", "ended", "expired", 6)
+    assert (number, kind, data["cause"], data["number"]) == ("6-00000000000000c1", "ended", "expired", 6)
     assert data["at"] == "2025-11-24T16:00:00.000Z"  # API.md: instants are RFC 3339
     assert "at_ms" not in data
     reader.close()
     server.until(lambda: server.app.door.watchers == 0)
     again = Events(server, query="?after=5")
-    assert again.next()[0] == "6"
+    assert again.next()[0] == number
     again.close()
+    server.until(lambda: server.app.door.watchers == 0)
+    by_id = Events(server, "last-event-id: 5-00000000000000c1\r\n")
+    assert by_id.next()[0] == number
+    by_id.close()
+
+
+def test_who_resumes_with_an_id_of_a_cluster_that_was_founded_anew_is_told(engine: Scripted, server: Server) -> None:
+    server.do(lambda: engine.tell(transition(1), transition(2)))
+    reader = Events(server, "last-event-id: 900-00000000000000b7\r\n")
+    assert reader.next() == ("0-00000000000000c1", "compacted", {"next_number": 1})
+    assert [reader.next()[2]["number"] for _ in range(2)] == [1, 2]
+    reader.close()
 
 
 def test_events_that_are_no_longer_kept_are_told_as_compacted(engine: Scripted, server: Server) -> None:
@@ -193,8 +205,8 @@ def test_events_that_are_no_longer_kept_are_told_as_compacted(engine: Scripted, 
     engine.first_kept = 50
     reader = Events(server, "last-event-id: 3\r\n")
     number, kind, data = reader.next()
-    assert (number, kind, data) == ("49", "compacted", {"next_number": 50})
-    assert [reader.next()[0] for _ in range(3)] == ["50", "51", "52"]
+    assert (number, kind, data) == ("49-00000000000000c1", "compacted", {"next_number": 50})
+    assert [reader.next()[2]["number"] for _ in range(3)] == [50, 51, 52]
     reader.close()
 
 

@@ -632,10 +632,17 @@ ONCE = (
     ),
     Mutant(
         "events-resume-one-late", "S20", "api/events.py",
-        "if after is None else after)",
-        "if after is None else after + 1)",
+        "start = door.engine.last_transition() if after is None else after",
+        "start = door.engine.last_transition() if after is None else after + 1",
         "who resumes the stream of events misses one (S20)",
         ("api/test_calls.py::test_events_resume_behind_the_last_id_without_loss_or_repetition",),
+    ),
+    Mutant(
+        "events-of-another-cluster-resumed", "S20", "api/events.py",
+        "found[2] != mark:",
+        "found[2] == mark:",
+        "who resumes with an id of a cluster that was wiped waits in silence for the new one to count so far (S20)",
+        ("api/test_calls.py::test_who_resumes_with_an_id_of_a_cluster_that_was_founded_anew_is_told",),
     ),
 )  # fmt: skip
 

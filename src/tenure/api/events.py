@@ -3,10 +3,15 @@
 Next to nothing is queued here: the next batch is asked for when the last one has gone out. A reader that doesn't read
 is dropped by the connection's sweep; one that reads too slowly is told `compacted` by the engine's bounded ring and
 goes on behind the gap.
+
+An event's id is the transition's number and the cluster's id. Numbers begin anew in a cluster that was wiped and
+founded again: who resumes with an id of the old one is told `compacted`, and hears everything of the new one from its
+beginning. By the number alone it would wait in silence until the new cluster had counted that far.
 """
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -20,38 +25,51 @@ from tenure.api.door import Door
 from tenure.api.hub import follow
 from tenure.base.errors import Invalid
 from tenure.base.ids import counter_max
-from tenure.leadership.engine import Compacted, Transition
+from tenure.leadership.engine import Compacted, Status, StatusReport, Transition
 from tenure.wire.bodies import transition_body
 
 _HEADERS: Final = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
 _encode: Final = msgspec.json.Encoder().encode
 _burst: Final = 256
+_ID: Final = re.compile(rb"([0-9]{1,16})(-[0-9a-f]{16})?")
 
 
-def _after(call: Call) -> int | None:
+async def _mark(call: Call) -> bytes:
+    """What stands behind the number in an id: which cluster it was counted in; nothing before there is one."""
+    report = await call.door.engine.ask(Status(stale=True))
+    known = isinstance(report, StatusReport) and report.cluster_id is not None
+    return f"-{report.cluster_id}".encode() if known else b""  # type: ignore[union-attr] # `known` says so
+
+
+def _after(call: Call, mark: bytes) -> tuple[int | None, bool]:
+    """Where to go on, and whether the client comes from another cluster than ours."""
     last = call.headers.get(b"last-event-id")
     if last is None:
-        return call.number("after", None)
-    if not (last.isdigit() and len(last) <= 16 and int(last) <= counter_max):
-        raise invalid(Invalid("Last-Event-ID", "must be the number of a transition"))
-    return int(last)
+        return call.number("after", None), False
+    found = _ID.fullmatch(last)
+    if found is None or int(found[1]) > counter_max:
+        raise invalid(Invalid("Last-Event-ID", "must be the id of an event, or the number of a transition"))
+    if found[2] is not None and mark and found[2] != mark:
+        return 0, True
+    return int(found[1]), False
 
 
-def _event(transition: Transition) -> bytes:
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+def _event(transition: Transition, mark: bytes) -> bytes:
+    return b"id: %d%b\nevent: %s\ndata: %s\n\n" % (
         transition.number,
+        mark,
         transition.kind.encode(),
         _encode(transition_body(transition)),
     )
 
 
-def _texts(batch: tuple[Transition, ...] | Compacted) -> list[bytes]:
+def _texts(batch: tuple[Transition, ...] | Compacted, mark: bytes) -> list[bytes]:
     if isinstance(batch, Compacted):
         # the id lets a reader that breaks off here resume behind the gap
-        head = b"id: %d\n" % max(0, batch.next_number - 1)
+        head = b"id: %d%b\n" % (max(0, batch.next_number - 1), mark)
         return [head + b'event: compacted\ndata: {"next_number":%d}\n\n' % batch.next_number]
     return [
-        b"".join(_event(transition) for transition in batch[begin : begin + _burst])
+        b"".join(_event(transition, mark) for transition in batch[begin : begin + _burst])
         for begin in range(0, len(batch), _burst)
     ]
 
@@ -69,23 +87,27 @@ class _Events(StreamingResponse):
 async def events(call: Call) -> Response:
     """Server-sent events until the client, or the member, goes."""
     door = call.door
-    after = _after(call)
+    mark = await _mark(call)
+    after, is_foreign = _after(call, mark)
     if call.request.method == "HEAD":
         return Response(headers=_HEADERS)
     if door.watchers >= door.limits.watchers_max:
         return refused("too_many", "too many watchers")
     door.watchers += 1  # here: many could pass the check before the first of them is told something
-    return _Events(_told(door, door.engine.last_transition() if after is None else after), headers=_HEADERS)
+    start = door.engine.last_transition() if after is None else after
+    return _Events(_told(door, start, mark, is_foreign=is_foreign), headers=_HEADERS)
 
 
-async def _told(door: Door, after: int) -> AsyncIterator[bytes]:
+async def _told(door: Door, after: int, mark: bytes, *, is_foreign: bool) -> AsyncIterator[bytes]:
     """What is sent; comments keep proxies awake."""
     queue: asyncio.Queue[bytes | None] = asyncio.Queue(1)
-    reading = asyncio.get_running_loop().create_task(_read(door, after, queue))
+    reading = asyncio.get_running_loop().create_task(_read(door, after, mark, queue))
     leave = reading.cancel
     door.leaving.add(leave)
     try:
         yield b"retry: 1000\n\n"
+        if is_foreign:
+            yield _texts(Compacted(1), mark)[0]
         while True:
             try:
                 async with asyncio.timeout(door.limits.sse_comment_ms / 1_000):
@@ -101,14 +123,14 @@ async def _told(door: Door, after: int) -> AsyncIterator[bytes]:
         reading.cancel()
 
 
-async def _read(door: Door, after: int, queue: asyncio.Queue[bytes | None]) -> None:
+async def _read(door: Door, after: int, mark: bytes, queue: asyncio.Queue[bytes | None]) -> None:
     """One batch ahead of the client. Ends with None: when the engine ends, or when the member goes."""
     try:
         if door.closing:
             return
         async with contextlib.aclosing(follow(door.engine, after)) as batches:
             async for batch in batches:
-                for text in _texts(batch):
+                for text in _texts(batch, mark):
                     await queue.put(text)
     finally:
         while not queue.empty():  # what is dropped is sent again to who resumes

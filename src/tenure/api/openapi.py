@@ -38,7 +38,7 @@ def _parameters(one: Operation) -> list[dict[str, Any]]:
     if one.path == "/fence-token/validate" and one.method == "GET":
         found.append(_header(bodies.token_header, "string"))
     if one.path == "/v1/events":
-        found.append(_header("Last-Event-ID", "integer"))
+        found.append(_header("Last-Event-ID", "string"))
     return found
 
 
