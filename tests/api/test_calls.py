@@ -300,6 +300,14 @@ def test_a_name_stands_in_the_metrics_once_whoever_else_counts_it(server: Server
     assert "tenure_consensus_term 4.0" in lines
 
 
+def test_what_happened_before_the_member_began_is_not_counted_again() -> None:
+    telemetry = Telemetry(since_ms=5_000)
+    for number, (kind, at_ms) in enumerate([("granted", 1_000), ("ended", 4_999), ("granted", 5_000)], 1):
+        telemetry.saw(transition(number, kind, election=ORDERS, at_ms=at_ms, cause="first"))
+    assert telemetry.leader_changes == {"first": 1}
+    assert telemetry.failover_phases["vacant"].sum_s == 0.0
+
+
 def test_the_phases_of_a_handover_are_measured_by_the_commands_clocks() -> None:
     telemetry = Telemetry()
     for number, (kind, at_ms) in enumerate(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -72,11 +71,21 @@ class Process:
 
     def put(self, key: str, value: object) -> int:
         """One write; the HTTP status."""
-        body = json.dumps({"value": value}).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/kv/{key}", data=body, method="PUT")
+        return self.send("PUT", f"/v1/kv/{key}", {"value": value})
+
+    def send(self, method: str, path: str, body: object) -> int:
+        """One change; the HTTP status."""
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data, method=method)
         with urllib.request.urlopen(request, timeout=patience_s) as answer:
             status: int = answer.status
             return status
+
+    def get(self, path: str) -> str:
+        """What a GET answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=patience_s) as answer:
+            text: str = answer.read().decode()
+            return text
 
 
 @contextmanager
@@ -165,6 +174,29 @@ def test_a_damaged_directory_ends_with_sixty_five_and_the_next_step(tmp_path: Pa
         assert "Next step" in again.said()
 
 
+def test_a_restart_counts_no_leader_change_again(tmp_path: Path) -> None:
+    def lead(member: Process, node: str) -> None:
+        process = f"{ord(node):016x}"
+        member.send("POST", "/v1/sessions", {"node": node, "ttl_ms": 60_000, "process": process})
+        session = json.loads(member.get("/status"))["nodes"][node]["session"]
+        member.send("POST", "/v1/elections/" + node + "/campaign", {"session": session})
+        while f'tenure_election_holders{{election="{node}"}} 1.0' not in member.get("/metrics"):
+            time.sleep(0.01)
+
+    with process(tmp_path) as member:
+        member.until("leader_serves")
+        lead(member, "a")
+        assert 'tenure_leader_changes_total{cause="first"} 1.0' in member.get("/metrics")
+        member.child.kill()
+        member.ended()
+    with process(tmp_path) as again:
+        again.until("leader_serves")
+        lead(again, "b")
+        metrics = again.get("/metrics")
+        assert 'tenure_election_holders{election="a"} 1.0' in metrics
+        assert 'tenure_leader_changes_total{cause="first"} 1.0' in metrics
+
+
 def test_sighup_takes_what_can_change_and_names_what_needs_a_restart(tmp_path: Path) -> None:
     file = tmp_path / "tenure.toml"
     file.write_text('log_level = "info"\n')
@@ -181,7 +213,6 @@ def test_sighup_takes_what_can_change_and_names_what_needs_a_restart(tmp_path: P
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_a_failed_sync_ends_the_member_at_once_with_seventy_four(tmp_path: Path) -> None:
     inject = ("strace", "-f", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=40+", "--")
     with process(tmp_path, *inject) as member:

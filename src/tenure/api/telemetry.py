@@ -52,6 +52,9 @@ class Gauge:
 class Telemetry:
     """One per member; made by the assembly, filled by the driver and the API, shown by `/metrics`."""
 
+    since_ms: int = 0
+    """Unix ms from which on transitions count. A restarted member applies the log anew; counted again, what happened
+    before would look like a burst of fail-overs at each restart (counters that begin at 0 are taken for reset ones)."""
     disk_sync: Histogram = field(default_factory=lambda: Histogram(_DISK))
     loop_lateness: Histogram = field(default_factory=lambda: Histogram(_LATENESS))
     failover_phases: dict[str, Histogram] = field(
@@ -97,6 +100,8 @@ class Telemetry:
 
     def saw(self, transition: Transition) -> None:
         """The hub tells every transition once."""
+        if transition.at_ms < self.since_ms:
+            return
         if transition.kind == "granted" and transition.cause is not None:
             self.leader_changes[transition.cause] = self.leader_changes.get(transition.cause, 0) + 1
         if transition.election is None or transition.kind not in {"stepdown", "ended", "granted"}:

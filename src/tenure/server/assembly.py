@@ -56,7 +56,7 @@ class Assembled:
         self.log = log
         self.clock = RealClock()
         self.rng = SplitMix64(int.from_bytes(os.urandom(8), "big"))
-        self.telemetry = api.Telemetry()
+        self.telemetry = api.Telemetry(since_ms=self.clock.wall())
         self.observing = Observing(log, self.telemetry, self.clock)
         self.secret = config.secret()
         self._opened = opened
