@@ -21,7 +21,7 @@ BAD: list[tuple[str, str, Any, int, str, str | None]] = [
     ("PUT", "/v1/kv/a", b'{"value":' + b"[" * 20_000 + b"]" * 20_000 + b"}", 400, "bad_request", None),
     ("POST", "/v1/sessions", b"\x00\xff", 400, "bad_request", None),
     # the wrong JSON
-    ("PUT", "/v1/kv/a", b"[]", 422, "invalid", ""),
+    ("PUT", "/v1/kv/a", b"[]", 422, "invalid", "body"),
     ("PUT", "/v1/kv/a", {}, 422, "invalid", "value"),
     ("PUT", "/v1/kv/a", {"value": 1, "tern": 3}, 422, "invalid", "tern"),
     ("PUT", "/v1/kv/a", {"value": 1, "election": "orders", "term": "3"}, 422, "invalid", "term"),

@@ -177,7 +177,20 @@ def test_the_environment_names_endpoints(tenure: Tenure, url: str, monkeypatch: 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["kv", "get"], ["status", "--nonsense"], ["kv", "put", "k"]])
 def test_usage_errors_are_2(tenure: Tenure, arguments: list[str]) -> None:
-    assert tenure(*arguments).code == 2
+    said = tenure(*arguments)
+    assert said.code == 2
+    assert said.err.count("\n") == 1, "one line like all errors"
+    assert "--help`" in said.err, "which ends with the next step"
+    told = tenure(*arguments, "--json")
+    assert (told.code, told.out) == (2, "")
+    assert told.error["exit"] == 2
+    assert told.error["reason"] in said.err
+    assert told.error["next_step"] in said.err
+
+
+def test_json_behind_the_dashes_is_the_commands_own(tenure: Tenure) -> None:
+    assert tenure("run", "Orders", "--json", "--", "true").error["exit"] == 125
+    assert tenure("run", "Orders", "--", "true", "--json").err.startswith("tenure: election: ")
 
 
 def test_bad_endpoints_are_2(tenure: Tenure) -> None:

@@ -194,6 +194,21 @@ def test_no_quorum_until_the_time_out_is_no_quorum() -> None:
         client.kv_get("k")
 
 
+def test_who_gives_a_member_no_time_to_answer_has_timed_out() -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def slow(_: Seen) -> Reply:
+        asked.set()
+        over.wait(30)
+        return None
+
+    with server(slow) as (url, _), Client(url, timeout=0.3) as client:
+        with pytest.raises(errors.TimedOut, match="more time"):
+            client.kv_get("a")
+        assert asked.is_set()
+        over.set()
+
+
 def test_something_else_on_the_port_is_named() -> None:
     with (
         server(in_turn((404, b"<html>not here</html>"))) as (url, _),

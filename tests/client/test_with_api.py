@@ -8,9 +8,10 @@ import pytest
 from tenure.client import errors
 from tenure.client.http import Client
 from tenure.client.lease import Leadership, lead
-from tenure.client.observer import observe
+from tenure.client.observer import Observer, observe
 from tenure.engines.memory import MemoryEngine
-from tests.api.scripted import serving
+from tenure.leadership.engine import Refused
+from tests.api.scripted import Scripted, serving
 
 PATIENCE = 30.0
 
@@ -89,6 +90,20 @@ def test_watching_tells_the_present_and_every_change(url: str) -> None:
         assert watch.trouble is None
         age = watch.age()
         assert age is not None
+
+
+def test_a_watch_notices_that_the_quorum_is_gone_and_is_back() -> None:
+    engine = Scripted()
+    with (
+        serving(engine) as server,
+        Client(f"http://127.0.0.1:{server.port}", timeout=0.1) as client,
+        Observer("orders", client, poll_ms=20) as watch,
+    ):
+        assert next(iter(watch)).node_id == "a"
+        engine.script = lambda _: Refused("no_quorum", "no consensus leader is known", retry_after_ms=200)
+        server.until(lambda: watch.trouble == "no consensus leader is known")
+        engine.script = lambda _: None
+        server.until(lambda: watch.trouble is None)
 
 
 def test_watching_from_a_coroutine(url: str) -> None:

@@ -39,9 +39,12 @@ def test_flags_beat_the_environment_and_the_environment_beats_the_file(tmp_path:
 def test_an_unknown_key_is_an_error_that_names_it_and_its_source(tmp_path: Path) -> None:
     file = tmp_path / "tenure.toml"
     file.write_text("heartbeet_ms = 30\n")
-    assert refused(None, None, file) == f"heartbeet_ms ({file}): there is no such option"
-    assert refused(None, {"TENURE_HEARTBEET_MS": "1"}) == "TENURE_HEARTBEET_MS (environment): there is no such option"
-    assert refused({"heartbeet_ms": 1}) == "heartbeet_ms (command line): there is no such option"
+    meant = "there is no such option; did you mean heartbeat_ms?"
+    assert refused(None, None, file) == f"heartbeet_ms ({file}): {meant}"
+    assert refused({"heartbeet_ms": 1}) == f"heartbeet_ms (command line): {meant}"
+    said = refused(None, {"TENURE_DATADIR": "x"})
+    assert said == "TENURE_DATADIR (environment): there is no such option; did you mean TENURE_DATA_DIR?"
+    assert "`tenure serve --help` lists them" in refused(None, {"TENURE_ZZZ": "1"})
 
 
 def test_variables_of_other_commands_may_stand_in_the_environment() -> None:

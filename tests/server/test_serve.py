@@ -144,6 +144,14 @@ def test_an_address_in_use_ends_with_one_before_the_directory_is_touched(tmp_pat
                 assert not (tmp_path / "data").exists()
 
 
+def test_a_member_keeps_the_name_that_it_was_made_with(tmp_path: Path) -> None:
+    with process(tmp_path) as member:
+        member.until("serving api")
+    with process(tmp_path, name="other") as renamed:
+        assert renamed.ended() == 2
+        assert "give --name m1" in renamed.said()
+
+
 def test_a_data_directory_that_is_none_is_no_failing_disk(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with process(tmp_path) as member:

@@ -77,9 +77,9 @@ _OPTIONS = (
 )
 
 
-def told(error: TenureError, *, json: bool) -> int:
-    """Say on stderr what went wrong and what to do next; the exit code."""
-    code = code_of(error)
+def told(error: TenureError, *, json: bool, code: int | None = None) -> int:
+    """Say on stderr what went wrong and what to do next; the exit code, which is the error's own unless given."""
+    code = code_of(error) if code is None else code
     if json:
         described: dict[str, object] = {"error": type(error).__name__, "reason": str(error), "exit": int(code)}
         if isinstance(error, ClientError):

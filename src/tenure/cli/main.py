@@ -91,6 +91,26 @@ group = Commands(
 )
 
 
+def _wants_json(given: Sequence[str]) -> bool:
+    """Behind `--` it is the child's option."""
+    return "--json" in (given[: given.index("--")] if "--" in given else given)
+
+
+def _misused(error: click.ClickException, code: int, *, json: bool) -> int:
+    """Say what click couldn't take, in one line or one object like all other errors."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = "tenure" if context is None else context.command_path
+    reason, next_step = error.format_message().rstrip("."), f"See `{path} --help`."
+    if json:
+        from json import dumps
+
+        said = dumps({"error": type(error).__name__, "reason": reason, "exit": code, "next_step": next_step})
+    else:
+        said = f"{path}: {reason}{'' if reason.endswith('?') else '.'} {next_step}"
+    click.echo(said, err=True)
+    return code
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -104,9 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return _USAGE
     except click.ClickException as error:
-        error.show()
         # `run` hands on its child's codes, so its own failures stay out of their way (DESIGN 8).
-        return 125 if given[:1] == ["run"] else int(error.exit_code)
+        return _misused(error, 125 if given[:1] == ["run"] else int(error.exit_code), json=_wants_json(given))
     except (click.Abort, KeyboardInterrupt):
         return 128 + 2
     except BrokenPipeError:
@@ -119,8 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TenureError as error:
         from tenure.cli.asking import told  # late: `tenure --help` can't come here
 
-        code = told(error, json="--json" in given)
-        return 125 if given[:1] == ["run"] else code
+        return told(error, json=_wants_json(given), code=125 if given[:1] == ["run"] else None)
     return int(code) if isinstance(code, int) else _OK
 
 

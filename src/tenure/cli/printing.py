@@ -46,7 +46,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text in {"", "-"} or text.replace(".", "", 1).removesuffix(" ms").isdigit()
+    return text in {"", "-"} or text.removeprefix("-").replace(".", "", 1).removesuffix(" ms").isdigit()
 
 
 def json_line(value: object) -> str:

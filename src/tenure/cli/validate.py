@@ -19,8 +19,8 @@ _WORDS = {
 
 
 @click.command("validate")
-@click.argument("token_or_election", metavar="{TOKEN | ELECTION")
-@click.argument("term", required=False, type=click.IntRange(min=0), metavar="TERM}")
+@click.argument("token_or_election", metavar="TOKEN|ELECTION")
+@click.argument("term", required=False, type=click.IntRange(min=0))
 @asks
 def command(asking: Asking, *, token_or_election: str, term: int | None) -> int:
     """Check a fencing token (t1.ELECTION.TERM.OWNER), or an election and a term. Exit code 0 if valid, 3 if not."""

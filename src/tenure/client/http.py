@@ -53,6 +53,7 @@ attempt_seconds_max: Final = 2.5
 connect_seconds_max: Final = 1.0
 _pause_seconds: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Between rounds over all endpoints; the last one repeats."""
+_too_short: Final = "Give it more time (--timeout): a member without a quorum says so after two seconds."
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -314,6 +315,10 @@ class Client:
                     raise _given_up(last)
                 try:
                     answer = self._attempt(method, self._endpoints[place], path, data, ticket, sent, waits, left)
+                except TimedOut:
+                    if isinstance(last, NoQuorum):
+                        raise last from None  # a member that answered tells more
+                    raise
                 except Unreachable as error:
                     last = last if isinstance(last, NoQuorum) else error  # a member that answered tells more
                     continue
@@ -361,6 +366,11 @@ class Client:
             if sent is not None:
                 sent.pop()  # nothing of it left this machine
             raise Unreachable(f"{endpoint}: {_words(error)}") from error
+        except urllib3.exceptions.ReadTimeoutError as error:
+            reason = f"{endpoint}: {_words(error)}"
+            if read < left:
+                raise Unreachable(reason) from error
+            raise TimedOut(reason, next_step=_too_short) from error
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{endpoint}: {_words(error)}") from error
         return _Answer(response.status, response.data)

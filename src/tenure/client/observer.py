@@ -22,7 +22,9 @@ from tenure.client.http import Client
 from tenure.client.signals import Signal
 from tenure.leadership.engine import ElectionState, ElectionView
 
-poll_ms: Final = 20_000
+poll_ms_default: Final = 5_000
+"""So often the cluster confirms what we know: a quorum that is lost, or a member that froze, shows within this and the
+time of one call (`trouble`, `age`). Until then silence looks like peace."""
 _retry_seconds: Final = 0.25
 
 
@@ -39,9 +41,10 @@ class Sighting(Struct, frozen=True):
 class Observer:
     """Iterate over it, blocking or async; or read `current`. `close()`, or leaving `with`, ends it."""
 
-    def __init__(self, election: str, client: Client) -> None:
+    def __init__(self, election: str, client: Client, *, poll_ms: int = poll_ms_default) -> None:
         self.election: Final = election_name(election)
         self._client = client
+        self._poll_ms = poll_ms
         self._lock = threading.Lock()
         self._current: Sighting | None = None
         self._changed = Signal()
@@ -151,7 +154,7 @@ class Observer:
             if known is None or known.revision == 0:
                 view = self._client.election(self.election)
             else:
-                view = self._client.election(self.election, after=known.revision, wait_ms=poll_ms)
+                view = self._client.election(self.election, after=known.revision, wait_ms=self._poll_ms)
         except Missing:
             self._saw(Sighting(self.election, None, Term(0), "vacant", 0))
             self._closed.wait(_retry_seconds)

@@ -130,8 +130,8 @@ class Assembled:
         listed = tuple(Listed(name, peer) for name, peer in config.cluster)
         me = next((one for one in listed if one.name == self.name), None)
         if me is None:
-            text = f"does not list {self.name!r}, the name that {config.data_dir} was made with"
-            raise ConfigError("cluster", "configuration", text)
+            text = f"does not list {self.name!r}, the name that {config.data_dir} was made with and keeps"
+            raise ConfigError("cluster", "configuration", f"{text}. Next step: give --name {self.name}, and list it")
         stored = Stored(identity.founding, identity.record)
         if identity.record is not None and identity.founding == "sealed":
             seats = {(seat.name, seat.peer) for seat in identity.record.configuration.seats}

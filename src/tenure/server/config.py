@@ -4,6 +4,7 @@ Flags beat the environment, the environment beats the file. An unknown key is an
 silently mean the default. The command line builds its flags from `options`, so there is no second list.
 """
 
+import difflib
 import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -180,7 +181,7 @@ def load(
     }
     unknown = [name for name, value in flags.items() if value is not None and name not in by_name]
     if unknown:
-        raise ConfigError(unknown[0], "command line", "there is no such option")
+        raise ConfigError(unknown[0], "command line", _no_such(unknown[0]))
     merged: dict[str, Sourced] = {**_from_environment(environment), **given}
     file = _file(merged.get("config"), files)
     if file is not None:
@@ -195,8 +196,17 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Sourced]:
         if variable in known:
             found[known[variable]] = (environment[variable], f"variable {variable}")
         elif variable.startswith("TENURE_") and not variable.startswith(other_commands):
-            raise ConfigError(variable, "environment", "there is no such option")
+            raise ConfigError(variable, "environment", _no_such(variable))
     return found
+
+
+def _no_such(name: str) -> str:
+    """Why it is refused, with what was probably meant, in the spelling of the source at hand."""
+    is_variable = name.startswith("TENURE_")
+    close = difflib.get_close_matches(name.removeprefix("TENURE_").lower(), by_name, 1)
+    if not close:
+        return "there is no such option; `tenure serve --help` lists them"
+    return f"there is no such option; did you mean {by_name[close[0]].variable if is_variable else close[0]}?"
 
 
 def _file(named: Sourced | None, files: Iterable[Path]) -> Path | None:
@@ -215,7 +225,7 @@ def _from_file(path: Path) -> dict[str, Sourced]:
         raise ConfigError("config", str(path), f"is not TOML: {error}") from None
     for key in table:
         if key not in by_name or key == "config":
-            raise ConfigError(key, str(path), "there is no such option")
+            raise ConfigError(key, str(path), _no_such(key))
     return {key: (value, f"{path}") for key, value in table.items()}
 
 

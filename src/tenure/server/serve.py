@@ -70,7 +70,7 @@ def main(argv_options: Mapping[str, object]) -> int:
             return await _live(assembled, argv_options, log)
         except (TenureError, OSError) as error:
             log.tell("error", "start_failed", text=str(error))
-            return exit_error
+            return exit_usage if isinstance(error, ConfigError) else exit_error
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())

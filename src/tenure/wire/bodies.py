@@ -465,12 +465,12 @@ def invalid_of(error: msgspec.ValidationError) -> Invalid:
     """What msgspec said as `Invalid`: the path of the field at fault, and what is wrong with it."""
     text = str(error)
     what, _, path = text.partition(_PATH_AT)
-    field = path.rstrip("`").lstrip(".")
+    field = path.rstrip("`").lstrip(".") or "body"
     for marker in ("unknown field `", "required field `"):
         _, found, rest = what.partition(marker)
         if found:
             name = rest.partition("`")[0]
-            field = f"{field}.{name}" if field else name
+            field = name if field == "body" else f"{field}.{name}"
     return Invalid(field, what)
 
 
