@@ -88,11 +88,18 @@ def test_unequal_lists_are_refused_and_both_shown() -> None:
     town.lists["m3"] = (*LIST[:1], LIST[2])
     town.start("m3")
     run(town, rounds=5)
-    refusal = town.refusals["m1"]
-    assert refusal is not None
-    assert "m1=host:m1,m2=host:m2,m3=host:m3" in refusal
-    assert "m1=host:m1,m3=host:m3" in refusal
+    for name in ("m1", "m3"):  # on both sides, whichever of them the operator looks at
+        refusal = town.refusals[name]
+        assert refusal is not None, name
+        assert "m1=host:m1,m2=host:m2,m3=host:m3" in refusal
+        assert "m1=host:m1,m3=host:m3" in refusal
+        assert "the same --cluster" in refusal
     assert town.sealed() == {}
+    town.lists["m3"] = LIST
+    town.start("m3")
+    run(town, rounds=12)
+    assert set(town.sealed()) == {"m1", "m2", "m3"}, "mended, it goes on by itself"
+    assert town.refusals == dict.fromkeys(NAMES)
 
 
 def test_a_refused_stamp_stops_the_founding_with_its_reason() -> None:

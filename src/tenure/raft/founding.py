@@ -329,10 +329,7 @@ class Founding:
             if known is None or now - known[1] > heard_within_us:
                 return None
             if known[0].listed != self._listed:
-                self._refused = (
-                    f"unequal lists: {self._me.name} was started with {_shown(self._listed)}, "
-                    f"{other.name} with {_shown(known[0].listed)}"
-                )
+                self._refused = self._unequal(known[0])
                 return None
             hellos.append(known[0])
         if len({hello.member for hello in hellos} | {self._member}) != len(self._listed):
@@ -340,6 +337,21 @@ class Founding:
             return None
         self._refused = None
         return hellos
+
+    def _unequal(self, hello: FoundHello) -> str:
+        return (
+            f"unequal lists: {self._me.name} was started with {_shown(self._listed)}, "
+            f"{hello.name} with {_shown(hello.listed)}. Start all of them with the same --cluster, in the same order"
+        )
+
+    def _disagreement(self, now: Instant) -> str | None:
+        """Those who follow wait for the first-listed; they too should say that it will never propose to them."""
+        if self._is_first or self._stored.state == "sealed":
+            return None
+        for hello, heard in self._hellos.values():
+            if hello.listed != self._listed and now - heard <= heard_within_us:
+                return self._unequal(hello)
+        return None
 
     def _finish(self, now: Instant) -> FoundingReady:
         send, self._send = tuple(self._send), []
@@ -357,7 +369,8 @@ class Founding:
                 deadline = min(deadline, after(self._proposed_at, stamp_rest_us))
         write = self._writing if self._writing is not self._handed else None
         self._handed = self._writing
-        return FoundingReady(send, write, sealed, () if sealed else missing, self._refused, deadline)
+        refused = self._refused or self._disagreement(now)
+        return FoundingReady(send, write, sealed, () if sealed else missing, refused, deadline)
 
 
 def _shown(listed: tuple[Listed, ...]) -> str:
