@@ -120,6 +120,7 @@ def test_a_member_whose_directory_was_emptied_is_refused_and_told_what_to_do(tmp
         three.start(wiped)
         eventually(lambda: "member replace" in three[wiped].words(), "its log names the next step")
         assert "--join" in three[wiped].words()
+        eventually(lambda: "has no seat in this cluster" in three[leader].words(), "so does the log of who refuses it")
         refused = three[wiped].ask("PUT", "/v1/kv/a", {"value": "after"})
         assert (refused.status, refused.code) == (503, "founding")
         assert "member replace" in refused.data["detail"]

@@ -163,7 +163,14 @@ class Member:
         """A peer is here."""
         self._up[peer] = hello
         self._names[peer] = hello.name
-        self._tells.link(hello.name, "up")
+        if self._members is not None and self._members.seat(hello.member) is None and not hello.lineage:
+            # It may listen, so that it hears why it is refused; whoever reads our log should hear it as well (P1.2).
+            self._tells.rejected(
+                f"{hello.name} is here with member id {hello.member}, which has no seat in this cluster: its data "
+                "directory is not the one that it was founded with. It takes no part; its own log says what to do"
+            )
+        else:
+            self._tells.link(hello.name, "up")
         self._dial()
         self._link_up(hello)
 
