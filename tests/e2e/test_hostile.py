@@ -352,12 +352,12 @@ def test_who_says_it_is_a_member_of_no_cluster_gets_no_further_than_the_handshak
     """Without a secret anybody may finish the handshake; without a seat nothing of it counts."""
     stranger = encode(Introduce(encode_hello(STRANGER))) + encode(Proof(BatchNumber(0), b""))
     for member in three.running:
-        with open_socket(member, member.peer) as connection:
-            with suppress(OSError):
-                connection.sendall(stranger + b"\x00" * 100)
-            with suppress(OSError):
-                while connection.recv(65_536):
-                    pass
+        frames, closed = heard_on_peer_port(member, stranger + b"\x00" * 100)
+        assert closed, f"{member.name} keeps a stranger that sends nonsense: {frames}"
+        told = member.status()
+        assert told is not None
+        assert "m9" not in told["members"], told["members"]
+        eventually(lambda: "f" * 16 in member.words(), f"{member.name}'s log names the stranger")  # noqa: B023 - at once
 
 
 def test_a_slow_client_is_told_that_its_time_is_over_and_nobody_waited_for_it(three: Cluster, drip: Drip) -> None:
