@@ -47,6 +47,12 @@ def test_status_without_a_quorum_says_why(
     assert said in described(report)
 
 
+def test_status_says_what_hinders_a_member_that_takes_part() -> None:
+    leads = ConsensusView("m1", 3, 9, 9)
+    report = StatusReport("c", "m1", "leader", True, leads, {}, {}, {}, obstacle="no space left")
+    assert "HINDERED: m1: no space left" in described(report)
+
+
 def test_status_as_json_has_the_shape_of_the_api(ask: Tenure) -> None:
     said = ask("status", "--json")
     assert {"cluster_id", "member", "consensus", "members", "nodes", "elections"} <= set(said.json)

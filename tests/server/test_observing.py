@@ -42,6 +42,19 @@ def test_members_that_refuse_a_wiped_one_by_turns_fill_no_disk() -> None:
     assert stream.getvalue().count("m2 refuses") == 2
 
 
+def test_a_full_disk_is_told_once_a_minute_and_its_end_too() -> None:
+    told, clock, stream = observing()
+    for _ in range(100):
+        clock.at += SECOND // 2
+        told.no_space("tenure.db: no space left. Next step: free some")
+    assert stream.getvalue().count("no_space") == 1
+    told.disk_synced(1_000)
+    told.disk_synced(1_000)
+    assert stream.getvalue().count("space_again") == 1
+    told.no_space("tenure.db: no space left. Next step: free some")
+    assert stream.getvalue().count("no_space") == 2
+
+
 def test_members_are_called_by_their_names() -> None:
     told, _, stream = observing()
     seats = (Seat(MemberId("8d968b3926e0ccbc"), "m1", "h:1"), Seat(MemberId("506eb3e594ba069d"), "m2", "h:2"))

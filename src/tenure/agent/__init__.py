@@ -9,8 +9,8 @@ Idea. The lease lives here and not in the application's event loop. Three proces
 * The *guardian* (`guardian`) is a bare interpreter that waits with a forked child which only has to `execve`. It is
   told two instants with every confirmed renewal: when the application gets SIGTERM and when everything is killed
   (`ladder`, P3.7). If it hears nothing more (agent stopped, hung, killed, cluster away) it acts on the last ones.
-* Behind it stands the kernel: a timer on CLOCK_BOOTTIME set to the same instant sends SIGKILL to the guardian itself,
-  and PR_SET_PDEATHSIG passes that on to the application. No stopped or hung process can hold this up.
+* Behind it stands the kernel: a timer on CLOCK_BOOTTIME, 5 ms after that instant, sends SIGKILL to the guardian
+  itself, and PR_SET_PDEATHSIG passes that on to the application. No stopped or hung process can hold this up.
 
 Why a process between. A POSIX timer can signal only the process that made it, and `execve` clears it, so neither the
 agent nor the application can carry it. PR_SET_PDEATHSIG survives `execve` (not of set-user-id programs), and SIGKILL

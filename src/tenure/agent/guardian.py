@@ -5,7 +5,7 @@ It runs as a program of its own (`guardian_command`), loads nothing but `kernel`
 
 1. the agent says so (TERMINATE, KILL), or its end of the socket closes because the agent has died;
 2. the guardian's alarm: SIGTERM and SIGKILL at the instants of the last confirmed renewal;
-3. the kernel: a timer at the same instant kills the guardian, and the application with it by PR_SET_PDEATHSIG (and with
+3. the kernel: a timer 5 ms later kills the guardian, and the application with it by PR_SET_PDEATHSIG (and with
    `--tree namespace` the whole tree, as its init dies). It works on stopped processes, and needs no code to run.
 
 The application's pid is reported as gone only when its whole tree is: whoever hears EXITED may release the office.

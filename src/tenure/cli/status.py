@@ -56,6 +56,8 @@ def described(report: StatusReport) -> str:
     ]
     if not report.quorum:
         head.append(styled(_no_quorum(report), "bad"))
+    elif report.obstacle is not None:
+        head.append(styled(f"HINDERED: {report.member}: {report.obstacle}", "bad"))
     parts = ["\n".join(head)]
     members = [_member(name, member) for name, member in sorted(report.members.items())]
     if members:
@@ -72,13 +74,14 @@ def described(report: StatusReport) -> str:
 def _no_quorum(report: StatusReport) -> str:
     if report.state == "refused":
         return f"REFUSED: {report.member} can't found or join the cluster: {report.obstacle or 'its log says why'}"
-    if report.obstacle is not None:
+    if report.state == "stopped" and report.obstacle is not None:
         return f"STOPPED: {report.member} takes no part any more: {report.obstacle}"
     if report.state == "founding":
         return f"FOUNDING: waits for {', '.join(report.missing) or 'the others'}; all founding members take part once."
     missing = f" Not connected: {', '.join(report.missing)}." if report.missing else ""
     said = f"NO QUORUM: nothing can be decided; {report.member} hears no leader."
-    return f"{said}{missing} See that the others run and reach it."
+    hindered = f" HINDERED: {report.obstacle}." if report.obstacle is not None else ""
+    return f"{said}{missing} See that the others run and reach it.{hindered}"
 
 
 def _member(name: str, member: MemberView) -> list[Cell]:

@@ -299,7 +299,8 @@ class StatusReport(Struct, frozen=True, tag="status"):
     """`GET /status`. `quorum` false: as far as known, answered with 503.
 
     `state`: founding, refused (it can't found or join), stopped, or its role in the consensus. `missing`: without a
-    quorum, the members that aren't heard. `obstacle`: why it can't found or take part, in words for the operator.
+    quorum, the members that aren't heard. `obstacle`: what is in its way (it can't found, can't take part,
+    has no space on its disk), in words for the operator.
     """
 
     cluster_id: str | None

@@ -200,7 +200,8 @@ class Assembled:
         os._exit(exit_disk_failed)
 
     def _no_space(self, error: NoSpace) -> None:
-        self.log.tell("error", "no_space", text=str(error), retry_ms=int(no_space_retry_s * 1000))
+        self.observing.no_space(str(error))
+        self.engine.hindered(str(error))
         self._loop.call_later(no_space_retry_s, self.engine.resubmit)
 
     def _gauges(self, replica: Replica) -> None:

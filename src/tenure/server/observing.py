@@ -32,6 +32,7 @@ class Observing:
         self._told: dict[str, Instant] = {}
         self._telemetry = telemetry
         self._stopped: str | None = None
+        self._without_space = False
 
     @property
     def stopped_because(self) -> str | None:
@@ -62,8 +63,18 @@ class Observing:
     def disk_synced(self, micros: int) -> None:
         """For the histogram; a slow write is the usual reason for a slow answer, so it is worth a line."""
         self._telemetry.disk_synced(micros)
+        if self._without_space:
+            self._without_space = False
+            self._told.clear()
+            self._log.tell("info", "space_again")
         if micros > noticed_us:
             self._log.tell("warning" if micros > slow_us else "debug", "disk_slow", ms=micros // 1000)
+
+    def no_space(self, text: str) -> None:
+        """Tried again twice a second: told once a minute, or the log would fill what is freed."""
+        self._without_space = True
+        if self._is_news(text):
+            self._log.tell("error", "no_space", text=text)
 
     def loop_late(self, micros: int) -> None:
         """For the histogram; a stall that others could take for death is worth a line."""

@@ -1,5 +1,6 @@
 """Whole members over loopback: founding, forwarding, a dead leader, a planned stop, watchers."""
 
+import asyncio
 from pathlib import Path
 
 from tenure.engines.native.driver import NativeEngine
@@ -15,6 +16,7 @@ from tenure.leadership.engine import (
     StatusReport,
     Transition,
 )
+from tenure.storage import NoSpace
 from tests.engines.native.members import Members, eventually, members, run
 
 
@@ -31,6 +33,29 @@ def test_a_member_alone_founds_itself_and_serves(tmp_path: Path) -> None:
             value = await engine.ask(KvGet("a"))
             assert isinstance(value, KvValue)
             assert value.value == b"1"
+
+    run(story())
+
+
+def test_a_full_disk_shows_in_the_status_until_a_batch_is_durable(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with members(tmp_path, 1) as cluster:
+            member = cluster.running["m1"]
+            await cluster.leader()
+
+            async def obstacle() -> str | None:
+                report = await member.engine.ask(Status(stale=True))
+                assert isinstance(report, StatusReport)
+                return report.obstacle
+
+            assert await obstacle() is None
+            member._disk_failed(NoSpace(tmp_path / "tenure.db"))  # as the disk's thread says it
+            await asyncio.sleep(0)
+            found = await obstacle()
+            assert found is not None
+            assert "free some space" in found
+            assert isinstance(await put(member.engine, "a", b"1"), KvWritten)
+            assert await obstacle() is None
 
     run(story())
 

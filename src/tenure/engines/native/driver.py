@@ -247,6 +247,7 @@ class NativeEngine:
         assert batch.number == number, f"batch {batch.number} in flight, {number} persisted"
         self._in_flight = None
         if self._replica is not None and not self._replica.stopped:  # who must not take part promises nothing (P1.3)
+            self._replica.hindrance = None
             for envelope in batch.send_after_persist:
                 self._outbound.send(envelope.to, envelope)
             self._outbound.flush()
@@ -261,8 +262,13 @@ class NativeEngine:
         self._inputs.append(staged)
         self._pacer.soon()
 
+    def hindered(self, text: str) -> None:
+        """The disk had no space for the batch in flight: `/status` says so until a batch is durable."""
+        if self._replica is not None:
+            self._replica.hindrance = text
+
     def resubmit(self) -> None:
-        """The disk had no space for the batch in flight; try it again."""
+        """Try the batch in flight again."""
         if self._in_flight is not None and self._disk is not None:
             self._disk.submit(self._in_flight)
 

@@ -79,6 +79,8 @@ class Replica:
         self.turn = Turn(now)
         self.obstacle: str | None = None
         """Why it takes no part any more."""
+        self.hindrance: str | None = None
+        """What keeps it from its work for now, though it takes part: the driver says so."""
         self._steward_settings = steward or StewardSettings()
         self._desk = Desk(self, rng.below(2**40), self.applied)
         self._decisions: dict[int, bytes] = {}

@@ -55,7 +55,7 @@ def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> S
         elections={view.election: view for view in machine.elections(hints)},
         protection=replica.protection,
         missing=() if quorum else _missing(replica),
-        obstacle=replica.obstacle,
+        obstacle=replica.obstacle or replica.hindrance,
     )
 
 
