@@ -59,11 +59,11 @@ def keep(number: int, session: str = SESSION) -> dict[str, Any]:
 def test_each_keepalive_is_acknowledged_under_its_own_number(engine: Scripted, server: Server) -> None:
     with streaming(server) as client:
         sessions = [f"{index}-0123456789abcdef" for index in range(64)]
-        for number in range(3):
+        for number in range(1, 4):
             for session in sessions:
                 client.say(keep(number, session))
         kept = [client.hear() for _ in range(3 * 64)]
-    assert [(one["session"], one["number"]) for one in kept] == [(s, n) for n in range(3) for s in sessions]
+    assert [(one["session"], one["number"]) for one in kept] == [(s, n) for n in range(1, 4) for s in sessions]
     assert {one["type"] for one in kept} == {"kept"}
     assert kept[0]["leases"] == [{"election": "orders", "term": TERM, "fence_token": TOKEN, "ttl_ms": 3000}]
     assert all(isinstance(request, Keepalive) for request, _ in engine.asked)
@@ -132,6 +132,14 @@ def test_a_shutdown_says_so_and_tells_no_session_as_lost(engine: Scripted) -> No
     assert not [one for one, _ in engine.asked if isinstance(one, Disconnected)]
 
 
+def seq(sequence: int, answered_below: int, client: str = "17-0123456789abcdef") -> dict[str, object]:
+    return {"type": "seq", "client": client, "sequence": sequence, "answered_below": answered_below}
+
+
+def keyed(key: str) -> dict[str, object]:
+    return {"type": "key", "principal": "a", "key": key, "digest": "d"}
+
+
 BAD: list[tuple[Any, str, str | None]] = [
     ({"type": "keep", "session": SESSION, "number": -1}, "invalid", "number"),
     ({"type": "keep", "session": SESSION, "number": "1"}, "invalid", "number"),
@@ -148,6 +156,13 @@ BAD: list[tuple[Any, str, str | None]] = [
     ({"type": "disconnected", "id": 2, "session": SESSION}, "invalid", "type"),
     ({"type": "campaign", "id": "x"}, "invalid", "id"),
     ({"type": "close", "id": 2, "session": SESSION, "origin": {"type": "seq"}}, "invalid", "origin"),
+    # what an origin may hold is checked too: it goes into the log and stays in the state
+    ({"type": "kv_put", "id": 2, "key": "a", "value": 1, "origin": seq(10**30, 0)}, "invalid", "origin.sequence"),
+    ({"type": "kv_put", "id": 2, "key": "a", "value": 1, "origin": seq(-1, -1)}, "invalid", "origin.sequence"),
+    ({"type": "kv_put", "id": 2, "key": "a", "value": 1, "origin": seq(3, 4)}, "invalid", "origin.answered_below"),
+    ({"type": "kv_put", "id": 2, "key": "a", "value": 1, "origin": keyed("k" * 256)}, "invalid", "origin.key"),
+    ({"type": "kv_put", "id": 2, "key": "a", "value": 1, "origin": seq(1, 1, "c" * 256)}, "invalid", "origin.client"),
+    ({"type": "keep", "session": SESSION, "number": 0}, "invalid", "number"),
     ("[1]", "invalid", None),
 ]
 
@@ -251,7 +266,7 @@ def test_a_client_that_vanishes_hurts_nobody(engine: Scripted, server: Server) -
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     raw.sendall(HEAD)
     assert raw.recv(1_000).startswith(b"HTTP/1.1 101 ")
-    raw.sendall(b"".join(masked(1, json.dumps(keep(number)).encode()) for number in range(100)))
+    raw.sendall(b"".join(masked(1, json.dumps(keep(number)).encode()) for number in range(1, 101)))
     server.until(lambda: len(engine.held) == 100)
     raw.close()
     server.until(lambda: server.app.door.streams == 0)

@@ -15,6 +15,7 @@ from tenure.api.door import Door
 from tenure.api.taking import checked, origin_of, take, take_keepalive, take_put
 from tenure.base.errors import Invalid
 from tenure.base.ids import ElectionName, NodeId, SessionId, Term, counter, counter_max, session_id
+from tenure.leadership import limits
 from tenure.leadership.engine import (
     Campaign,
     CloseSession,
@@ -72,9 +73,9 @@ class Call:
 
     async def change(self, request: Request[R]) -> R | Refused:
         """A change, with the origin that makes it safe to repeat."""
-        checked(request)  # type: ignore[arg-type] # as above
         scope = self.request.scope
         origin = origin_of(self.headers, self.principal, scope["method"], scope["raw_path"], self.body)
+        checked(request, origin)  # type: ignore[arg-type] # as above
         return await self.door.engine.ask(request, origin)
 
     async def ask_reply(self, request: Request[Any]) -> Response:
@@ -184,7 +185,7 @@ async def read_election(call: Call) -> Response:
         if "wait_ms" in call.query:
             raise invalid(Invalid("wait_ms", "waits for a revision: give after too"))
         return await call.ask_reply(request)
-    wait_ms = call.number("wait_ms", call.door.limits.long_poll_ms_default, bodies.wait_ms_max)
+    wait_ms = call.number("wait_ms", call.door.limits.long_poll_ms_default, limits.wait_ms_max)
     assert wait_ms is not None
     if call.door.hub.long_polls >= call.door.limits.long_polls_max:
         return refused("too_many", "too many long polls")

@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 
 from tenure.api.routes import Operation
+from tenure.leadership import limits
 from tenure.wire import bodies
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _QUERY: dict[str, dict[str, Any]] = {
     "consistency": {"schema": {"enum": ["linearizable", "stale"]}},
     "after": {"schema": {"type": "integer", "minimum": 0}},
-    "wait_ms": {"schema": {"type": "integer", "minimum": 0, "maximum": bodies.wait_ms_max}},
+    "wait_ms": {"schema": {"type": "integer", "minimum": 0, "maximum": limits.wait_ms_max}},
     "limit": {"schema": {"type": "integer", "minimum": 1}},
     "prefix": {"schema": {"type": "string"}},
     "verbose": {"schema": {"type": "string"}, "allowEmptyValue": True},

@@ -35,6 +35,7 @@ from tenure.api.messages import (
 )
 from tenure.base.errors import Invalid
 from tenure.base.ids import SessionId, counter_max, session_id
+from tenure.leadership.checks import check
 from tenure.leadership.engine import (
     Answer,
     AnyRequest,
@@ -56,7 +57,7 @@ from tenure.leadership.engine import (
     Transition,
     Validated,
 )
-from tenure.wire.bodies import check, counter_range, invalid_of, kv_value_body, transition_body
+from tenure.wire.bodies import counter_range, invalid_of, kv_value_body, transition_body
 
 _log: Final = logging.getLogger("tenure.api")
 _burst_bytes_max: Final = 64 * 1024
@@ -225,7 +226,7 @@ class Stream(asyncio.Protocol):
             self._other(message)
 
     def _keep(self, keep: Keepalive) -> None:
-        if not (0 <= keep.number <= counter_max and 0 <= keep.health <= 100 and counter_range(keep.lag)):
+        if not (1 <= keep.number <= counter_max and 0 <= keep.health <= 100 and counter_range(keep.lag)):
             self._refuse(keep_mark(keep), "invalid", "number, health or lag out of range", "number")
         elif not session_form.fullmatch(keep.session):
             self._refuse(keep_mark(keep), "invalid", "must look like <log index>-<16 hex digits>", "session")
@@ -263,7 +264,7 @@ class Stream(asyncio.Protocol):
             request = request_in(kind, fields)
             if isinstance(request, Keepalive):
                 mark = mark or keep_mark(request)
-            check(request)
+            refusal = check(request, origin)
         except msgspec.ValidationError as error:
             found = invalid_of(error)
             self._refuse(mark, "invalid", str(found), found.field)
@@ -272,7 +273,10 @@ class Stream(asyncio.Protocol):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._refuse(mark, "bad_request", f"not parseable: {error}")
         else:
-            self._ask(mark, request, origin)
+            if refusal is None:
+                self._ask(mark, request, origin)
+            else:
+                self._tell(mark, encode(refusal))
 
     def _answered(self, mark: bytes, request: AnyRequest, result: AnyResult) -> None:
         self._asked -= 1

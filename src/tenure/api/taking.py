@@ -8,16 +8,18 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 
-from tenure.api.answers import Rejected, invalid, problem, refused
+from tenure.api.answers import Rejected, from_refusal, invalid, problem, refused
 from tenure.base.errors import Invalid
 from tenure.base.ids import SessionId, counter_max
+from tenure.leadership import limits
+from tenure.leadership.checks import check
 from tenure.leadership.engine import AnyRequest, Keepalive, Keyed, KvPut, Origin, Sequenced
 from tenure.wire import bodies
-from tenure.wire.bodies import KeepaliveBody, KvPutBody, check, check_put, invalid_of
+from tenure.wire.bodies import KeepaliveBody, KvPutBody, check_put, invalid_of
 
 T = TypeVar("T")
 
-key_header_bytes_max: Final = 256
+key_header_bytes_max: Final = limits.key_chars_max
 client_header_bytes_max: Final = 128
 anonymous: Final = "anonymous"
 _KEY: Final = bodies.key_header.lower().encode()
@@ -41,12 +43,11 @@ def take(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise Rejected(refused("bad_request", detail)) from None
 
 
-def checked(request: AnyRequest) -> None:
-    """Names and ranges, or 422 with the field."""
-    try:
-        check(request)
-    except Invalid as error:
-        raise invalid(error) from None
+def checked(request: AnyRequest, origin: Origin | None = None) -> None:
+    """Names, ranges and sizes, or 422 with the field."""
+    refusal = check(request, origin)
+    if refusal is not None:
+        raise Rejected(from_refusal(refusal))
 
 
 def take_put(key: str, body: bytes) -> KvPut:
@@ -58,8 +59,8 @@ def take_put(key: str, body: bytes) -> KvPut:
             value.decode()
         except UnicodeDecodeError:
             raise Rejected(refused("bad_request", "the value isn't UTF-8", field="value")) from None
-    if len(value) > bodies.kv_value_bytes_max:
-        detail = f"the value has {len(value)} bytes, at most {bodies.kv_value_bytes_max} are taken"
+    if len(value) > limits.kv_value_bytes_max:
+        detail = f"the value has {len(value)} bytes, at most {limits.kv_value_bytes_max} are taken"
         raise Rejected(refused("too_large", detail, field="value"))
     request = KvPut(key, value, taken.election, taken.term, taken.if_revision)  # type: ignore[arg-type] # checked below
     try:

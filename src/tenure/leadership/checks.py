@@ -120,6 +120,7 @@ def _read(
             election_name(request.election)
             counter(request.limit, "limit", 1, list_limit_max)
         case Validate():
+            election_name(request.election)
             counter(request.term, "term")
         case Status() | ListMembers():
             pass
@@ -208,6 +209,8 @@ def _config(config: ElectionConfig) -> None:
 
 def _origin(origin: Origin) -> None:
     if isinstance(origin, Sequenced):
+        if not 1 <= len(origin.client) <= limits.key_chars_max:
+            raise Invalid("origin.client", f"must have 1 to {limits.key_chars_max} characters")
         counter(origin.sequence, "origin.sequence")
         counter(origin.answered_below, "origin.answered_below")
         if origin.answered_below > origin.sequence:

@@ -7,7 +7,7 @@ from typing import Final
 
 sessions_max: Final = 10_000
 session_ttl_ms_min: Final = 5
-session_ttl_ms_max: Final = 24 * 3_600_000
+session_ttl_ms_max: Final = 3_600_000
 session_meta_entries_max: Final = 16
 session_meta_bytes_max: Final = 2_048
 session_candidacies_max: Final = 1_000
@@ -19,7 +19,7 @@ history_max: Final = 50
 """Holdings kept per election."""
 priority_max: Final = 1_000_000
 grace_ms_max: Final = 3_600_000
-wait_ms_max: Final = 3_600_000
+wait_ms_max: Final = 600_000
 cooldown_ms_max: Final = 24 * 3_600_000
 lag_max_max: Final = 2**53 - 1
 reason_chars_max: Final = 500

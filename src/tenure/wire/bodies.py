@@ -1,71 +1,37 @@
 """HTTP bodies, problem JSON and the checks of what comes in (API.md), shared by the API, the SDK and remote engines.
 
-A body is only decoded here: types, unknown fields, integer ranges. What people choose (names, keys, TTLs) is checked by
-`check`, once for every request, whichever way it came: REST or stream. Answers are `leadership.engine`'s own types.
+A body is only decoded here: types, unknown fields, integer ranges. What people choose (names, keys, sizes) is checked
+by `leadership.checks`, for every request, whichever way it came: REST or stream. Answers are `leadership.engine`'s.
 """
 
-from typing import Annotated, Final, assert_never
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from tenure.base import tokens
 from tenure.base.errors import Invalid
-from tenure.base.ids import counter, counter_max, election_name, kv_key, node_id, session_id
+from tenure.base.ids import counter, counter_max, election_name
 from tenure.base.instants import rfc3339
-from tenure.leadership.checks import check_change
+from tenure.leadership import limits
+from tenure.leadership.checks import list_limit_max
 from tenure.leadership.engine import (
-    AddMember,
-    AmendMember,
-    AnyRequest,
-    Campaign,
     Cause,
-    CloseSession,
     Code,
-    Configure,
-    DemoteMember,
-    Disconnected,
-    History,
-    Keepalive,
-    KvGet,
-    KvList,
     KvPut,
     KvValue,
-    ListMembers,
-    OpenClient,
-    OpenSession,
-    Pause,
-    PromoteMember,
-    ReadElection,
-    ReadSession,
     Refused,
-    Release,
     ReleaseCause,
-    RemoveMember,
-    ReplaceMember,
-    Status,
-    Stepdown,
     Transition,
     TransitionKind,
     Validate,
-    Withdraw,
 )
 from tenure.leadership.members import VotingRole
 
-body_bytes_max: Final = 1024 * 1024 + 8 * 1024
-"""A kv value of 1 MiB and what stands around it."""
-kv_value_bytes_max: Final = 1024 * 1024
-session_ttl_ms_min: Final = 5
-session_ttl_ms_max: Final = 3_600_000
-meta_entries_max: Final = 32
-meta_text_bytes_max: Final = 256
-reason_bytes_max: Final = 512
-release_reason_chars_max: Final = 200
-priority_max: Final = 1_000_000
-wait_ms_max: Final = 600_000
-grace_ms_max: Final = 3_600_000
-history_limit_max: Final = 1_000
-kv_list_limit_max: Final = 1_000
+body_bytes_max: Final = limits.kv_value_bytes_max + 8 * 1024
+"""A kv value and what stands around it."""
+history_limit_max: Final = list_limit_max
+kv_list_limit_max: Final = list_limit_max
 
 Counter = Annotated[int, Meta(ge=0, le=counter_max)]
 Hex16 = Annotated[str, Meta(pattern="^[0-9a-f]{16}$", min_length=16, max_length=16)]
@@ -82,7 +48,7 @@ class OpenSessionBody(Body, frozen=True):
     """`POST /v1/sessions`."""
 
     node: Node
-    ttl_ms: Annotated[int, Meta(ge=session_ttl_ms_min, le=session_ttl_ms_max)]
+    ttl_ms: Annotated[int, Meta(ge=limits.session_ttl_ms_min, le=limits.session_ttl_ms_max)]
     process: Hex16
     meta: dict[str, str] = {}
 
@@ -90,7 +56,7 @@ class OpenSessionBody(Body, frozen=True):
 class KeepaliveBody(Body, frozen=True):
     """`POST /v1/sessions/{id}/keepalive`."""
 
-    number: Counter
+    number: Annotated[int, Meta(ge=1, le=counter_max)]
     health: Annotated[int, Meta(ge=0, le=100)] = 100
     lag: Counter | None = None
 
@@ -99,7 +65,7 @@ class CampaignBody(Body, frozen=True):
     """`POST /v1/elections/{name}/campaign`."""
 
     session: Session
-    priority: Annotated[int, Meta(ge=-priority_max, le=priority_max)] = 0
+    priority: Annotated[int, Meta(ge=-limits.priority_max, le=limits.priority_max)] = 0
 
 
 class WithdrawBody(Body, frozen=True):
@@ -115,7 +81,7 @@ class ReleaseBody(Body, frozen=True):
     term: Counter
     withdraw: bool = False
     cause: ReleaseCause = "released"
-    reason: Annotated[str, Meta(max_length=release_reason_chars_max)] | None = None
+    reason: Annotated[str, Meta(max_length=limits.release_reason_chars_max)] | None = None
 
 
 class PauseBody(Body, frozen=True):
@@ -130,7 +96,7 @@ class AddMemberBody(Body, frozen=True):
     id: Hex16
     name: Node
     peer: str
-    priority: Annotated[int, Meta(ge=-priority_max, le=priority_max)] = 0
+    priority: Annotated[int, Meta(ge=-limits.priority_max, le=limits.priority_max)] = 0
     if_index: Counter | None = None
     dry_run: bool = False
 
@@ -163,7 +129,7 @@ class AmendMemberBody(Body, frozen=True):
     """`PATCH /v1/members/{member}`."""
 
     peer: str | None = None
-    priority: Annotated[int, Meta(ge=-priority_max, le=priority_max)] | None = None
+    priority: Annotated[int, Meta(ge=-limits.priority_max, le=limits.priority_max)] | None = None
     if_index: Counter | None = None
     dry_run: bool = False
 
@@ -174,8 +140,8 @@ class StepdownBody(Body, frozen=True):
     election: Election | None = None
     successor: Node | None = None
     reason: str | None = None
-    grace_ms: Annotated[int, Meta(ge=0, le=grace_ms_max)] = 5_000
-    wait_ms: Annotated[int, Meta(ge=0, le=wait_ms_max)] | None = None
+    grace_ms: Annotated[int, Meta(ge=0, le=limits.grace_ms_max)] = 5_000
+    wait_ms: Annotated[int, Meta(ge=0, le=limits.wait_ms_max)] | None = None
     fenced_off: bool = False
 
 
@@ -352,45 +318,10 @@ def validation_of(body: ValidateBody) -> Validate:
             raise Invalid("term", "either token, or election and term")
 
 
-def _optional_election(value: str | None) -> None:
-    if value is not None:
-        election_name(value)
-
-
-def _text(value: str, field: str, limit: int) -> None:
-    if len(value.encode()) > limit:
-        raise Invalid(field, f"must have at most {limit} bytes")
-
-
-def _hex16(value: str, field: str) -> None:
-    if len(value) != 16 or not all(digit in "0123456789abcdef" for digit in value):
-        raise Invalid(field, "must be 16 hex digits")
-
-
-def _check_open(request: OpenSession) -> None:
-    node_id(request.node)
-    counter(request.ttl_ms, "ttl_ms", session_ttl_ms_min, session_ttl_ms_max)
-    _hex16(request.process, "process")
-    if len(request.meta) > meta_entries_max:
-        raise Invalid("meta", f"must have at most {meta_entries_max} entries")
-    for name, value in request.meta.items():
-        _text(name, "meta", meta_text_bytes_max)
-        _text(value, f"meta.{name}", meta_text_bytes_max)
-
-
-def _check_stepdown(request: Stepdown) -> None:
-    _optional_election(request.election)
-    if request.successor is not None:
-        node_id(request.successor, "successor")
-    _text(request.reason or "", "reason", reason_bytes_max)
-    counter(request.grace_ms, "grace_ms", maximum=grace_ms_max)
-    counter(request.wait_ms or 0, "wait_ms", maximum=wait_ms_max)
-
-
 def check_put(request: KvPut) -> None:
     """All of a put but its key, which the hot path's pattern has checked already."""
-    if len(request.value) > kv_value_bytes_max:
-        raise Invalid("value", f"must have at most {kv_value_bytes_max} bytes, got {len(request.value)}")
+    if len(request.value) > limits.kv_value_bytes_max:
+        raise Invalid("value", f"must have at most {limits.kv_value_bytes_max} bytes, got {len(request.value)}")
     if (request.election is None) != (request.term is None):
         raise Invalid("term" if request.term is None else "election", "election and term come together or not at all")
     if request.election is not None and request.term is not None:
@@ -398,64 +329,6 @@ def check_put(request: KvPut) -> None:
         counter(request.term, "term")
     if request.if_revision is not None:
         counter(request.if_revision, "if_revision")
-
-
-def check(request: AnyRequest) -> None:  # noqa: C901 - one arm per request
-    """Names, keys and ranges; `Invalid` names the field at fault. Types were the decoder's work."""
-    match request:
-        case Keepalive(session, number, health, lag):
-            session_id(session)
-            counter(number, "number")
-            counter(health, "health", maximum=100)
-            counter(lag or 0, "lag")
-        case KvPut(key):
-            kv_key(key)
-            check_put(request)
-        case KvGet(key):
-            kv_key(key)
-        case KvList(prefix, limit):
-            _text(prefix, "prefix", 512)
-            counter(limit, "limit", 1, kv_list_limit_max)
-        case OpenSession():
-            _check_open(request)
-        case CloseSession(session) | ReadSession(session) | Disconnected(session):
-            session_id(session)
-        case Campaign(session, election, priority):
-            session_id(session)
-            election_name(election)
-            counter(priority, "priority", -priority_max, priority_max)
-        case Withdraw(session, election):
-            session_id(session)
-            election_name(election)
-        case Release(session, election, term):
-            session_id(session)
-            election_name(election)
-            counter(term, "term")
-            if len(request.reason or "") > release_reason_chars_max:
-                raise Invalid("reason", f"must have at most {release_reason_chars_max} characters")
-        case Stepdown():
-            _check_stepdown(request)
-        case Configure(election, config):
-            election_name(election)
-            counter(config.cooldown_ms, "cooldown_ms", maximum=grace_ms_max)
-            counter(config.health_min, "health_min", maximum=100)
-            counter(config.lag_max or 0, "lag_max")
-        case Pause(election) | ReadElection(election):
-            election_name(election)
-        case History(election, limit):
-            election_name(election)
-            counter(limit, "limit", 1, history_limit_max)
-        case Validate(election, term):
-            election_name(election)
-            counter(term, "term")
-        case OpenClient(nonce):
-            _hex16(nonce, "nonce")
-        case Status() | ListMembers():
-            pass
-        case AddMember() | PromoteMember() | DemoteMember() | RemoveMember() | ReplaceMember() | AmendMember():
-            check_change(request)
-        case _:
-            assert_never(request)
 
 
 _PATH_AT: Final = " - at `$"
