@@ -55,6 +55,19 @@ def test_a_full_disk_is_told_once_a_minute_and_its_end_too() -> None:
     assert stream.getvalue().count("no_space") == 2
 
 
+def test_a_mistake_of_ours_is_told_with_its_place_and_ends_the_process() -> None:
+    told, _, stream = observing()
+    ends: list[int] = []
+    told.end = ends.append
+    try:
+        raise KeyError("what was never there")
+    except KeyError as error:
+        told.crashed(error)
+    assert ends == [70]
+    assert "member_crashed" in stream.getvalue()
+    assert "test_observing.py" in stream.getvalue()
+
+
 def test_members_are_called_by_their_names() -> None:
     told, _, stream = observing()
     seats = (Seat(MemberId("8d968b3926e0ccbc"), "m1", "h:1"), Seat(MemberId("506eb3e594ba069d"), "m2", "h:2"))

@@ -9,7 +9,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, ElectionName, LogIndex, MemberId, Nonce, SessionId
-from tenure.leadership.engine import Campaign, Kept, KvGet, KvPut, Refused, Sequenced
+from tenure.leadership.engine import Campaign, Kept, KvGet, KvKeys, KvPut, Refused, Sequenced
 from tenure.raft.entries import Configuration, Entry, Seat
 from tenure.raft.founding import FoundAck, FoundHello, FoundPropose, FoundSeal, Listed, Record
 from tenure.raft.messages import Append, AppendReply, Envelope, Heartbeat, SnapshotChunk
@@ -158,6 +158,18 @@ def test_what_is_wrong_has_a_name(data: bytes, what: str) -> None:
         Decoder().feed(encode(FRAMES[0]) + data)
     assert caught.value.what == what
     assert caught.value.before == (FRAMES[0],)
+
+
+def test_an_answer_that_fits_no_frame_becomes_a_refusal_that_says_so() -> None:
+    keys = tuple(f"{number:04}" + "k" * 1_000 for number in range(5_000))
+    data = encode(CallReply(7, KvKeys(keys, True)))
+    assert len(data) < 1_000
+    (frame,) = Decoder().feed(data)
+    assert isinstance(frame, CallReply)
+    assert isinstance(frame.result, Refused)
+    assert (frame.id, frame.result.code) == (7, "too_large")
+    with pytest.raises(AssertionError, match="Call of"):
+        encode(Call(7, KvPut("k", b"x" * frame_bytes_max)))
 
 
 def test_too_large_is_said_before_anything_is_buffered() -> None:

@@ -37,5 +37,5 @@ command = click.Command(
     "Without options: a single durable member on 127.0.0.1:8368 with its data in ./tenure-data. Each option may also "
     "stand in the environment (TENURE_…) or in a TOML file (--config); the command line wins.",
     epilog="Exit codes: 0 stopped, 1 can't start, 2 the configuration is wrong, 65 the data directory needs a person, "
-    "74 the disk failed.",
+    "70 a mistake in Tenure itself, 74 the disk failed.",
 )

@@ -1,5 +1,8 @@
 """What the engine tells, on its way to the log and to the metrics."""
 
+import os
+import traceback
+from collections.abc import Callable
 from typing import Final
 
 from tenure.api import Telemetry
@@ -14,6 +17,8 @@ _DEBUG: Final = frozenset({"pre_vote_asked", "pre_vote_answered", "round_failed"
 """Repeated every few milliseconds by a member that is alone."""
 
 
+exit_software: Final = 70
+"""EX_SOFTWARE."""
 told_again_us: Final = 60 * SECOND
 NEVER_TOLD: Final = Instant(-told_again_us)
 noticed_us: Final = 20 * MS
@@ -26,6 +31,8 @@ class Observing:
     """`native.driver.Observer` and `native.member.Tells`."""
 
     def __init__(self, log: Log, telemetry: Telemetry, clock: Clock) -> None:
+        self.end: Callable[[int], None] = os._exit
+        """How the process ends after a crash; tests that live in it put their own."""
         self._log = log
         self._clock = clock
         self._names: dict[object, str] = {}
@@ -86,6 +93,12 @@ class Observing:
         """The member stops taking part; the API goes on to say so."""
         self._stopped = fatal.text
         self._log.tell("error", "member_stopped", reason=fatal.reason, text=fatal.text)
+
+    def crashed(self, error: Exception) -> None:
+        """A mistake of ours: the process ends at once, as by kill -9, and its next life goes on from the disk."""
+        text = "".join(traceback.format_exception(error))
+        self._log.tell("error", "member_crashed", text=f"a mistake in Tenure itself, please report it: {text}")
+        self.end(exit_software)
 
     # --- Tells ------------------------------------------------------------------------------------------------------
 

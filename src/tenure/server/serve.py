@@ -1,7 +1,7 @@
 """The life of a member's process: start, SIGHUP, SIGTERM, end.
 
 Exit status: 0 after a planned stop, 1 for an error at start (address in use, directory locked), 2 for a configuration
-that can't be used, 65 for a data directory that needs a person, 74 when the disk failed.
+that can't be used, 65 for a data directory that needs a person, 70 after a mistake of ours, 74 when the disk failed.
 """
 
 import asyncio

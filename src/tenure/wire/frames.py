@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tenure.base.errors import TenureError
 from tenure.base.ids import BatchNumber, Boot, MemberId, Nonce
-from tenure.leadership.engine import AnyRequest, AnyResult, Origin
+from tenure.leadership.engine import AnyRequest, AnyResult, Origin, Refused
 from tenure.raft.founding import FoundingMessage, State
 from tenure.raft.messages import Envelope, Message
 
@@ -137,8 +137,19 @@ _ENVELOPE_HEAD: Final = b"\x95" + _encoder.encode("e")
 def encode(frame: Frame) -> bytes:
     """One frame, ready to be written."""
     payload = _encoder.encode(frame)
-    assert len(payload) < frame_bytes_max, f"{type(frame).__name__} of {len(payload)} bytes"
+    if len(payload) >= frame_bytes_max:
+        assert type(frame) is CallReply, f"{type(frame).__name__} of {len(payload)} bytes"
+        payload = _encoder.encode(CallReply(frame.id, _too_large(len(payload))))
     return _HEADER.pack(len(payload) + 1, protocol_version) + payload
+
+
+def _too_large(size: int) -> Refused:
+    """A status report of a cluster with very many nodes and candidates; all other answers have bounds of their own."""
+    return Refused(
+        "too_large",
+        f"the answer has {size} bytes, members pass on {frame_bytes_max}: ask the consensus leader itself, or any "
+        "member with consistency=stale",
+    )
 
 
 def encode_hello(hello: Hello) -> bytes:

@@ -56,6 +56,7 @@ class Members:
         self.running: dict[str, Assembled] = {}
         self.names = [f"m{number + 1}" for number in range(size)]
         self.logs = {name: io.StringIO() for name in self.names}
+        self.crashes: list[int] = []
 
     def config(self, name: str, **flags: object) -> Config:
         """The configuration of one member."""
@@ -74,6 +75,7 @@ class Members:
         config = self.config(name, **flags)
         log = Log(RealClock(), name, config.log_level, config.log_format, self.logs[name])
         member = Assembled(config, log, open_store(config), bind(config.api))
+        member.observing.end = self.crashes.append
         await member.start(with_api=False)
         self.running[name] = member
         return member
@@ -119,3 +121,4 @@ async def members(folder: Path, size: int, **flags: object) -> AsyncIterator[Mem
     finally:
         for name in list(cluster.running):
             await cluster.crash(name)
+        assert not cluster.crashes, "a mistake in the middle of a turn: see the logs"

@@ -192,6 +192,21 @@ def test_a_watcher_at_a_follower_sees_every_transition_once(tmp_path: Path) -> N
     run(story())
 
 
+def test_an_error_in_the_middle_of_a_turn_ends_the_member_and_does_not_go_on_half_done(tmp_path: Path) -> None:
+    async def story() -> None:
+        cluster = Members(tmp_path, 1)
+        member = await cluster.start("m1")
+        await cluster.leader()
+        # No check stands between a peer's or a caller's request here and the log, which has no room for this number.
+        unchecked = KvPut("a", b"1", if_revision=10**30)
+        member.engine.submit(unchecked, None, lambda result: None)
+        await eventually(lambda: cluster.crashes == [70])
+        assert "OverflowError" in cluster.logs["m1"].getvalue()
+        await cluster.crash("m1")
+
+    run(story())
+
+
 def test_an_answer_that_raises_hurts_nobody_else(tmp_path: Path) -> None:
     async def story() -> None:
         async with members(tmp_path, 1) as cluster:

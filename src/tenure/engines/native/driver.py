@@ -99,6 +99,10 @@ class Observer(Protocol):
         """The member stops taking part."""
         ...
 
+    def crashed(self, error: Exception) -> None:
+        """A mistake of ours in the middle of a turn: half of it is done, and only a new life from the disk is sound."""
+        ...
+
 
 class NativeEngine:
     """`leadership.engine.Engine` and `Submitter` on one member. Lives in one loop; not safe from other threads.
@@ -244,7 +248,15 @@ class NativeEngine:
         batch = self._in_flight
         if batch is None or self._outbound is None:  # closed meanwhile
             return
+        try:
+            self._durable(batch, number, sync_us)
+        except Exception as error:
+            self._observer.crashed(error)
+            raise
+
+    def _durable(self, batch: Batch, number: BatchNumber, sync_us: int) -> None:
         assert batch.number == number, f"batch {batch.number} in flight, {number} persisted"
+        assert self._outbound is not None
         self._in_flight = None
         if self._replica is not None and not self._replica.stopped:  # who must not take part promises nothing (P1.3)
             self._replica.hindrance = None
@@ -284,8 +296,12 @@ class NativeEngine:
             inputs.insert(0, Lateness(late_us))
             if late_us >= stall_min_us:
                 inputs.insert(0, Stalled(late_us))
-        effects = replica.step(inputs, now, self._clock.wall(), drained)
-        self._act(effects)
+        try:
+            effects = replica.step(inputs, now, self._clock.wall(), drained)
+            self._act(effects)
+        except Exception as error:
+            self._observer.crashed(error)  # to go on would lose what else came in this turn, a durable batch perhaps
+            raise
         self._pacer.arm(now, effects.deadline)
 
     def _act(self, effects: Effects) -> None:
