@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 
 from tenure.base.instants import Instant, WallMs
 from tenure.server.logs import Forward, Log
@@ -52,6 +53,21 @@ def test_a_closed_stream_loses_lines_and_nothing_else() -> None:
     log = Log(Stopped(), "m1", "info", "text", stream)
     stream.close()
     log.tell("info", "lost")
+
+
+def test_a_pipe_that_nobody_reads_loses_lines_and_holds_nobody_up() -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as reader, open(writing, "w", encoding="utf-8") as stream:
+        log = Log(Stopped(), "m1", "info", "text", stream)
+        for number in range(5_000):  # some 600 KB, a pipe takes 64: with a write that waits this test would not end
+            log.tell("info", "told", number=number, text="x" * 100)
+        heard = reader.read(1 << 20)
+        assert heard.count(b"told") < 5_000
+        assert heard.endswith(b"\n"), "lines are whole"
+        log.tell("info", "again", text="long " * 2_000)
+        heard = reader.read(1 << 20)
+        assert b"log_lines_lost lines=" in heard
+        assert heard.endswith(b'long "\n')
 
 
 def test_what_libraries_log_becomes_our_lines() -> None:
