@@ -286,6 +286,21 @@ class Offices:
             return None
         return Grant(self._term, chosen.session, election.name, election.last_term)
 
+    def heir(self, election: Election, session: SessionId, term: Term, now: int) -> Grant | None:
+        """Who gets the office as soon as the release of just this holding is applied, if that can be said already: not
+        if only the one who gives it back, or a node that is held down, would be left.
+        """
+        holder, handover = election.holder, election.handover
+        if holder is None or (holder.session, holder.term) != (session, term):
+            return None
+        if election.paused or election.name in self.granting:
+            return None
+        preferred = handover.successor if handover is not None else election.successor
+        chosen = choose(self.standings(election, now), preferred)
+        if chosen is None or self._hold_down.until(election.name, chosen.node, now) is not None:
+            return None
+        return Grant(self._term, chosen.session, election.name, term)
+
 
 def _at_once(frozen: Frozen, now: int) -> Frozen:
     return msgspec.structs.replace(frozen, not_before=min(frozen.not_before, now))

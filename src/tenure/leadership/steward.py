@@ -22,7 +22,7 @@ from tenure.leadership import commands
 from tenure.leadership.choosing import FOR_EVER
 from tenure.leadership.commands import Decision, Demote, Evict, Expire, Grant, KvPut, Revoke
 from tenure.leadership.elections import no_successor
-from tenure.leadership.engine import Keepalive, Kept, Refused, Stepdown, Transition
+from tenure.leadership.engine import Keepalive, Kept, Refused, Release, Stepdown, Transition
 from tenure.leadership.evictions import Evictions
 from tenure.leadership.hints import Hints
 from tenure.leadership.machine import Applied, Machine
@@ -289,6 +289,22 @@ class Steward:
                 return None
             said.append(f"{standing.node}: {standing.obstacle.reason}")
         return Refused("no_eligible_successor", f"nobody can take over now ({', '.join(said)})", field="successor")
+
+    def succession(self, release: Release, now: Instant, wall_ms: int) -> bytes | None:
+        """The grant that is proposed right behind a release, so that the office is vacant for no commit in between.
+
+        It names the vacancy that the release will leave (P3.4): where the release does nothing, neither does the grant.
+        """
+        self._now = now
+        election = self._state.elections.get(release.election)
+        if election is None or not self._serving:
+            return None
+        body = self._offices.heir(election, release.session, release.term, now - self._lost_us)
+        if body is None:
+            return None
+        self._offices.granting[body.election] = body.session
+        self._flight.add(_flight_of(body))
+        return commands.encode(body, wall_ms)
 
     def decide(self, now: Instant, wall_ms: int) -> tuple[bytes, ...]:
         """What to propose now, all of one kind; call again while `deadline` is not in the future. `wall_ms` is for the

@@ -44,6 +44,7 @@ from tenure.leadership.engine import (
     Origin,
     ReadElection,
     Refused,
+    Release,
     Sequenced,
     Status,
     Stepdown,
@@ -115,6 +116,8 @@ class Desk:
             pending.stage = PROPOSED
             nonce = f"{self._replica.rng.u64():016x}" if type(request) is OpenSession else ""
             turn.events.append(Propose(key, commands.of_request(request, pending.origin, turn.wall, nonce)))
+            if type(request) is Release:
+                self._replica.succeed(request)
         elif kind == READ:
             pending.stage = READING
             self.rounds.gathering.append((key, None))

@@ -27,6 +27,7 @@ from tenure.engines.native.inputs import (
     Stalled,
 )
 from tenure.engines.native.turn import Turn
+from tenure.leadership.engine import Release
 from tenure.leadership.machine import Machine, UnknownCommand
 from tenure.leadership.steward import Steward, StewardSettings
 from tenure.raft.core import Raft
@@ -170,9 +171,19 @@ class Replica:
             return
         turn.decide = False
         for data in steward.decide(turn.now, turn.wall):
-            key = self._desk.book.fresh_key()
-            self._decisions[key] = data
-            turn.events.append(Propose(key, data, self.raft.term))
+            self._propose(data)
+
+    def _propose(self, decision: bytes) -> None:
+        key = self._desk.book.fresh_key()
+        self._decisions[key] = decision
+        self.turn.events.append(Propose(key, decision, self.raft.term))
+
+    def succeed(self, release: Release) -> None:
+        """A release goes into the log: the grant that it makes room for goes right behind it."""
+        if self.steward is not None and self.turn.serving:
+            decision = self.steward.succession(release, self.turn.now, self.turn.wall)
+            if decision is not None:
+                self._propose(decision)
 
     # --- what the core says -----------------------------------------------------------------------------------------
 
