@@ -325,7 +325,7 @@ READS = (
     ),
     Mutant(
         "round-number-used-again", "P3.3", "raft/reads.py",
-        "Round(replication.beat(core, leader), index, tokens)",
+        "Round(replication.beat(core, leader, opens_round=True), index, tokens)",
         "Round(leader.beat, index, tokens)",
         "a heartbeat from before the read counts for it",
         ("golden:reads_need_a_round_that_began_after_them",),

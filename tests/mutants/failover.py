@@ -300,6 +300,13 @@ TIMEOUTS = (
         ("raft/test_timing.py::test_one_long_gap_raises_the_timeout_at_once_and_it_comes_down_slowly",),
     ),
     Mutant(
+        "round-that-nobody-answers", "P6.1", "raft/reads.py",
+        "replication.beat(core, leader, opens_round=True)",
+        "replication.beat(core, leader)",
+        "every second read waits for a heartbeat more",
+        ("raft/test_hearing.py::test_while_something_waits_for_answers_every_heartbeat_wants_one",),
+    ),
+    Mutant(
         "timeout-counts-from-any-frame", "P6.2", "raft/suspicion.py",
         "watch.timeout_us - watch.interval_us)",
         "watch.timeout_us)",

@@ -2,8 +2,8 @@
 
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import MS, Instant
-from tenure.raft.events import Lateness, LinkUp
-from tenure.raft.messages import Heartbeat
+from tenure.raft.events import Lateness, LinkUp, ReadIndex
+from tenure.raft.messages import AppendReply, Heartbeat, HeartbeatReply
 from tenure.raft.settings import Settings
 from tests.raft.test_one_member import M1, M3, Member, append, heartbeat
 
@@ -14,7 +14,7 @@ NONE: dict[MemberId, BatchNumber] = {}
 
 def beat(member: Member, number: int, interval_us: int = INTERVAL_US, lateness_us: int = 0) -> int:
     """The leader's next sign of life; how long the member waits for the one after it."""
-    said = Heartbeat(ConsensusTerm(1), Boot("leader"), number, LogIndex(0), interval_us, lateness_us, 0, (M1, M3), NONE)
+    said = Heartbeat(ConsensusTerm(1), Boot("leader"), number, LogIndex(0), interval_us, lateness_us, (M1, M3), NONE)
     return member.hear(M1, said).deadline - member.now
 
 
@@ -133,6 +133,53 @@ def test_a_stall_in_which_its_leader_was_replaced_is_no_sample() -> None:
     member.now = Instant(member.now + 200 * MS)
     member.lead()
     assert told_lateness(member) == 0
+
+
+def asked(member: Member, beats: int) -> list[bool]:
+    """Whether its next heartbeats to m1 want an answer."""
+    del member.sent[:]
+    for _ in range(beats):
+        member.now = Instant(member.now + INTERVAL_US)
+        member.step(drained=True)
+    return [said.answer for to, said in member.sent if to == M1 and isinstance(said, Heartbeat)]
+
+
+def test_an_idle_leader_wants_every_second_heartbeat_answered() -> None:
+    """An answer wakes two processes, and CheckQuorum waits for ten heartbeats."""
+    member = Member(1)
+    member.lead()
+    for peer in (M1, M3):
+        member.hear(peer, AppendReply(member.raft.term, member.raft.last_index, BatchNumber(2)))
+    while member.batch is not None:
+        member.persist()
+    answers = asked(member, 6)
+    assert answers in ([True, False] * 3, [False, True] * 3)
+
+
+def test_while_something_waits_for_answers_every_heartbeat_wants_one() -> None:
+    """A read's round; and an append whose acknowledgement is out may have to be sent again."""
+    member = Member(1)
+    member.lead()  # m3 has not acknowledged its no-op
+    assert all(asked(member, 4))
+    member.hear(M3, AppendReply(member.raft.term, member.raft.last_index, BatchNumber(2)))
+    assert not all(asked(member, 4))
+    for number in range(2):  # one of them opens its round with a heartbeat that would not have asked by itself
+        del member.sent[:]
+        member.step(ReadIndex(number))
+        said = [message for _, message in member.sent if isinstance(message, Heartbeat)]
+        assert [beat.answer for beat in said] == [True, True]
+        assert all(asked(member, 2))
+        member.hear(M1, HeartbeatReply(member.raft.term, Boot("m2.1"), said[0].number, BatchNumber(2), 1))
+
+
+def test_a_follower_answers_only_who_asks() -> None:
+    """A leader of an earlier version asks always: the field is missing then."""
+    member = follower()
+    for number, answer in ((2, False), (3, True)):
+        del member.sent[:]
+        said = Heartbeat(ConsensusTerm(1), Boot("leader"), number, LogIndex(0), INTERVAL_US, 0, (M1, M3), NONE, answer)
+        member.hear(M1, said)
+        assert any(isinstance(reply, HeartbeatReply) for _, reply in member.sent) == answer
 
 
 def test_what_one_long_gap_taught_is_remembered_for_half_a_minute() -> None:

@@ -47,7 +47,7 @@ def append(term: int, after: tuple[int, int], new: tuple[Entry, ...], commit: in
 
 def heartbeat(term: int, number: int = 1, batches: dict[MemberId, BatchNumber] | None = None) -> Heartbeat:
     """A sign of life."""
-    return Heartbeat(ConsensusTerm(term), Boot("leader"), number, LogIndex(0), 25 * MS, 0, 0, (), batches or {})
+    return Heartbeat(ConsensusTerm(term), Boot("leader"), number, LogIndex(0), 25 * MS, 0, (), batches or {})
 
 
 class Member:

@@ -38,7 +38,7 @@ def test_nothing_leaves_a_member_whose_disk_went_back() -> None:
     """P1.3: the number and a request for its vote come in one step."""
     script = led()
     boot = script.stage.actors["m1"].boot
-    beat = Heartbeat(T1, boot, 10**6, LogIndex(0), 25_000, 0, 0, (), {M2: BatchNumber(10**6)})
+    beat = Heartbeat(T1, boot, 10**6, LogIndex(0), 25_000, 0, (), {M2: BatchNumber(10**6)})
     asked = Vote(T2, LogIndex(10), T1, boot, 1, transfer=True)
     append = Append(T1, LogIndex(0), ConsensusTerm(0), LogIndex(0), ())
     ready = direct(

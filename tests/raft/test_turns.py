@@ -11,7 +11,7 @@ def second_in_rank() -> Member:
     """m2 follows m1, which ranks m3 before it."""
     member = Member(1)
     member.step(LinkUp(M1, Boot("leader"), BatchNumber(0), 1), LinkUp(M3, Boot("m3.1"), BatchNumber(0), 1))
-    member.hear(M1, Heartbeat(ConsensusTerm(1), Boot("leader"), 5, LogIndex(0), 25 * MS, 0, 0, (M3, M2), {}))
+    member.hear(M1, Heartbeat(ConsensusTerm(1), Boot("leader"), 5, LogIndex(0), 25 * MS, 0, (M3, M2), {}))
     return member
 
 

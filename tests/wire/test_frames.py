@@ -44,7 +44,7 @@ APPEND = Append(TERM, LogIndex(0), TERM, LogIndex(0), ENTRIES)
 FRAMES: list[Frame] = [
     Envelope(ME, YOU, NONCE, APPEND),
     Envelope(ME, YOU, NONCE, AppendReply(TERM, LogIndex(3), BatchNumber(4))),
-    Envelope(ME, YOU, NONCE, Heartbeat(TERM, Boot("b"), 1, LogIndex(0), 1, 2, 3, (ME, YOU), {ME: BatchNumber(5)})),
+    Envelope(ME, YOU, NONCE, Heartbeat(TERM, Boot("b"), 1, LogIndex(0), 1, 2, (ME, YOU), {ME: BatchNumber(5)})),
     Envelope(ME, YOU, NONCE, SnapshotChunk(TERM, LogIndex(1), TERM, CONFIGURATION, 1, 0, 3, 7, b"\0\1\2")),
     Call(1, KvPut("k", b'{"a":[1,null]}'), Sequenced("1-" + "0" * 16, 2, 1)),
     Call(2, Campaign(SessionId("1-" + "0" * 16), ElectionName("orders"))),

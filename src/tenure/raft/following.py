@@ -66,7 +66,9 @@ def on_heartbeat(core: Core, sender: MemberId, beat: Heartbeat) -> None:
         advance_commit(core, min(beat.commit, match))
     if core.is_witness:
         witnesses.ask(core, sender)
-    core.say(sender, HeartbeatReply(core.term, beat.boot, beat.number, core.disk.durable, core.settings.feature_max))
+    if beat.answer:
+        durable, speaks = core.disk.durable, core.settings.feature_max
+        core.say(sender, HeartbeatReply(core.term, beat.boot, beat.number, durable, speaks))
 
 
 def _measure_gap(core: Core, beat: Heartbeat) -> None:

@@ -93,8 +93,8 @@ class Heartbeat(Message, frozen=True, tag="h"):
     """Sign of life and read round in one; `number` is never reused within (boot, term).
 
     `commit` is already clamped to what the receiver is known to hold. `ranks` orders who should stand first when this
-    leader is lost (P5), `batches` spreads the durable batch numbers (P1.3), `rtt_us` is the round trip as the leader
-    measured it with this member (0: unknown).
+    leader is lost (P5), `batches` spreads the durable batch numbers (P1.3). Without `answer` nobody waits for the
+    reply, and none is sent.
     """
 
     term: ConsensusTerm
@@ -103,9 +103,9 @@ class Heartbeat(Message, frozen=True, tag="h"):
     commit: LogIndex
     interval_us: int
     lateness_us: int
-    rtt_us: int
     ranks: tuple[MemberId, ...]
     batches: dict[MemberId, BatchNumber]
+    answer: bool = True
 
 
 class HeartbeatReply(Message, frozen=True, tag="hr"):

@@ -31,7 +31,7 @@ def open_round(core: Core, leader: Leader) -> None:
         return
     tokens, leader.reads_waiting = leader.reads_waiting, []
     index = core.commit
-    leader.rounds.append(Round(replication.beat(core, leader), index, tokens))
+    leader.rounds.append(Round(replication.beat(core, leader, opens_round=True), index, tokens))
     close_rounds(core, leader)
 
 

@@ -61,8 +61,12 @@ def append(core: Core, leader: Leader, kind: int, data: bytes) -> Entry:
     return entry
 
 
-def beat(core: Core, leader: Leader) -> int:
-    """One numbered heartbeat to all (P6.1); its number is new in (boot, term). Returns the number."""
+def beat(core: Core, leader: Leader, *, opens_round: bool = False) -> int:
+    """One numbered heartbeat to all (P6.1); its number is new in (boot, term). Returns the number.
+
+    Where nothing waits for answers every second one is asked for: an answer wakes two processes, and CheckQuorum has
+    patience for ten beats.
+    """
     leader.beat += 1
     leader.beat_at = core.now
     interval = core.settings.heartbeat_us
@@ -71,18 +75,29 @@ def beat(core: Core, leader: Leader) -> int:
     leader.commit_at_beat = core.commit
     batches = dict(core.known_batches)
     batches[core.me] = core.disk.durable
-    timing = core.timing
-    late_us = timing.lateness(core.now)
+    late_us = core.timing.lateness(core.now)
+    answer = opens_round or leader.beat % 2 == 0 or _waits_for_answers(core, leader)
+    said: dict[LogIndex, Heartbeat] = {}
+    """By commit index: those who hold what is committed are told the same, which the driver encodes once."""
     for peer, progress in leader.progress.items():
         commit = min(core.commit, progress.match)
-        core.say(
-            peer,
-            Heartbeat(
-                core.term, core.identity.boot, leader.beat, commit, interval, late_us, timing.srtt(peer),
-                leader.ranks, batches,
-            ),
-        )  # fmt: skip
+        message = said.get(commit)
+        if message is None:
+            message = said[commit] = Heartbeat(
+                core.term, core.identity.boot, leader.beat, commit, interval, late_us, leader.ranks, batches, answer
+            )
+        core.say(peer, message)
     return leader.beat
+
+
+def _waits_for_answers(core: Core, leader: Leader) -> bool:
+    """Whether an answer could let something go on: a round, our first commit, a transfer, an append sent again."""
+    return (
+        bool(leader.rounds)
+        or core.commit < leader.noop
+        or leader.transfer is not None
+        or any(progress.state != "replicate" or progress.inflight for progress in leader.progress.values())
+    )
 
 
 def _ranks(core: Core, leader: Leader) -> tuple[MemberId, ...]:

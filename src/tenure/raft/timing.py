@@ -72,10 +72,11 @@ class Tail:
         self._samples.append((now, sample))
         if len(self._samples) > _LATENESS_SAMPLES_MAX:
             self._since = max(self._since, self._samples.popleft()[0])
-        self._stale_at = now
+        if sample > self._cached:
+            self._stale_at = now
 
     def value(self, now: Instant) -> int:
-        """The percentile; computed anew behind each sample, and once a second as they grow old."""
+        """The percentile; computed anew behind each sample above it, and once a second as they grow old."""
         if now >= self._stale_at:
             self._stale_at = Instant(now + SECOND)
             self._since = max(now if self._since is None else self._since, Instant(now - _LATENESS_WINDOW_US))

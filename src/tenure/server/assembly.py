@@ -42,9 +42,23 @@ ping_every_ms: Final = 500
 class ApiServer(uvicorn.Server):
     """uvicorn inside our loop; signals are ours (`serve`)."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
+
     def capture_signals(self) -> Any:
         """Leave them alone."""
         return nullcontext()
+
+    async def main_loop(self) -> None:
+        """Until `end`. uvicorn's own looks for it ten times a second: a tenth of an idle member's wake-ups."""
+        await self.on_tick(0)
+        await self._ended.wait()
+
+    def end(self) -> None:
+        """Stop serving; what is under way is answered first."""
+        self.should_exit = True
+        self._ended.set()
 
 
 class Assembled:
@@ -103,7 +117,7 @@ class Assembled:
         self.member.stop()
         await self.engine.close()
         await self.transport.stop(say_closing=clean)
-        self.server.should_exit = True
+        self.server.end()
         if self._serving is not None:
             await self._serving
         self._listener.close()

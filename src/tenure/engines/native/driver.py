@@ -59,12 +59,8 @@ stall_min_us: Final = 10 * MS
 class Outbound(Protocol):
     """What the driver needs of the transport."""
 
-    def send(self, peer: MemberId, frame: PeerFrame) -> None:
-        """Queue a frame; dropped if the link is down."""
-        ...
-
-    def flush(self) -> None:
-        """Write what is queued now, not at the end of the loop's turn."""
+    def send_now(self, frames: Sequence[tuple[MemberId, PeerFrame]]) -> None:
+        """Write these frames, in order; those whose link is down are dropped."""
         ...
 
 
@@ -260,9 +256,7 @@ class NativeEngine:
         self._in_flight = None
         if self._replica is not None and not self._replica.stopped:  # who must not take part promises nothing (P1.3)
             self._replica.hindrance = None
-            for envelope in batch.send_after_persist:
-                self._outbound.send(envelope.to, envelope)
-            self._outbound.flush()
+            self._outbound.send_now([(envelope.to, envelope) for envelope in batch.send_after_persist])
         self._inputs.append(Persisted(number, sync_us))
         self._observer.disk_synced(sync_us)
         if self._idle is not None and not self._idle.done():
@@ -307,11 +301,8 @@ class NativeEngine:
     def _act(self, effects: Effects) -> None:
         assert self._outbound is not None
         assert self._disk is not None
-        send = self._outbound.send
-        for peer, frame in effects.send:
-            send(peer, frame)
         if effects.send:
-            self._outbound.flush()  # before the disk's thread may take the interpreter
+            self._outbound.send_now(effects.send)  # before the disk's thread may take the interpreter
         if effects.write is not None:
             assert self._in_flight is None, "at most one batch in flight"
             self._in_flight = effects.write

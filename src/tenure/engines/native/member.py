@@ -5,7 +5,7 @@ part, and its frames go by ids. The founding machine stays for life, to answer t
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tenure.base.clock import Clock
@@ -29,8 +29,8 @@ class Links(Protocol):
         """Queue a frame for a member's id or name; dropped if the link is down."""
         ...
 
-    def flush(self) -> None:
-        """Write what is queued."""
+    def send_now(self, frames: Sequence[tuple[str, AnyPeerFrame]]) -> None:
+        """Write these frames, in order; those whose link is down are dropped."""
         ...
 
     def set_peers(self, peers: Mapping[str, str]) -> None:

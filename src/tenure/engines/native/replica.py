@@ -139,7 +139,7 @@ class Replica:
                 return
             if rounds.gathering:
                 turn.events.append(ReadIndex(rounds.begin(self._desk.book)))
-            if drained:
+            if drained and (turn.decide or not number):
                 self._decide()
             if not turn.events and (number or turn.now < self._core_deadline):
                 break

@@ -14,7 +14,7 @@ frames of one read are handed up in one call.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -129,17 +129,23 @@ class Transport:
 
     def send(self, peer: str, frame: PeerFrame) -> None:
         """Queue a frame for a member id or name; it leaves with this turn of the loop; dropped if the link is down."""
-        link = self._routes.get(peer)
-        if link is not None:
-            data = self._encoder.encode(frame) if type(frame) is Envelope else encode(frame)
-            if link.send(data):
-                self._soil(link)
+        if not self._dirty:
+            self.loop.call_soon(self.flush)
+        self._queue(peer, frame)
+
+    def send_now(self, frames: Sequence[tuple[str, PeerFrame]]) -> None:
+        """The same for all frames of a turn, which are written at once: no second turn of the loop for it."""
+        for peer, frame in frames:
+            self._queue(peer, frame)
+        self.flush()
 
     def send_encoded(self, peer: str, data: bytes) -> None:
         """The same for bytes from `wire.frames.encode`."""
         link = self._routes.get(peer)
         if link is not None and link.send(data):
-            self._soil(link)
+            if not self._dirty:
+                self.loop.call_soon(self.flush)
+            self._dirty.append(link)
 
     def flush(self) -> None:
         """Write all queues now instead of at the end of this turn."""
@@ -181,10 +187,12 @@ class Transport:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _soil(self, link: Link) -> None:
-        if not self._dirty:
-            self.loop.call_soon(self.flush)
-        self._dirty.append(link)
+    def _queue(self, peer: str, frame: PeerFrame) -> None:
+        link = self._routes.get(peer)
+        if link is not None:
+            data = self._encoder.encode(frame) if type(frame) is Envelope else encode(frame)
+            if link.send(data):
+                self._dirty.append(link)
 
     @staticmethod
     def _fits(link: Link, label: str) -> bool:
