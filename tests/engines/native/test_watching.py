@@ -84,3 +84,26 @@ def test_closing_ends_every_watch() -> None:
         assert await waiting is None
 
     run(story())
+
+
+def test_a_watcher_that_has_seen_more_than_a_laggard_is_not_sent_back_by_its_snapshot() -> None:
+    async def story() -> None:
+        watchers = Watchers(asyncio.get_running_loop())
+        newest = 50
+        watch = watchers.watch(100, lambda: newest, lambda after: ())
+        waiting = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0)
+        newest = 80
+        watchers.skipped()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        watchers.publish(transitions(81, 102))
+        batch = await waiting
+        assert not isinstance(batch, Compacted)
+        assert [one.number for one in batch] == [101, 102]
+        newest = 200
+        watchers.skipped()
+        assert await anext(watch) == Compacted(201)
+        await watch.aclose()  # type: ignore[attr-defined]
+
+    run(story())

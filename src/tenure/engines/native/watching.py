@@ -29,8 +29,9 @@ class _Watcher:
 class Watchers:
     """Everybody who watches at this member."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int = queued_max) -> None:
         self._loop = loop
+        self._limit = limit
         self._watchers: set[_Watcher] = set()
         self._closed = False
 
@@ -39,7 +40,7 @@ class Watchers:
         for watcher in self._watchers:
             if watcher.overrun:
                 continue
-            if len(watcher.queue) + len(transitions) > queued_max:
+            if len(watcher.queue) + len(transitions) > self._limit:
                 watcher.queue.clear()
                 watcher.overrun = True
             else:
@@ -79,8 +80,9 @@ class Watchers:
                 if watcher.overrun:
                     watcher.overrun = False
                     watcher.queue.clear()
-                    seen = last()
-                    yield Compacted(seen + 1)
+                    if last() > seen:  # else a member that lagged behind this watcher has left out what it had seen
+                        seen = last()
+                        yield Compacted(seen + 1)
                     continue
                 batch = tuple(item for item in watcher.queue if item.number > seen)
                 watcher.queue.clear()
