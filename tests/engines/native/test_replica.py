@@ -1,7 +1,7 @@
 """Three replicas, wired by hand: what happens to requests around elections, snapshots and lost members."""
 
 from tenure.base.ids import ConsensusTerm, ElectionName, NodeId, SessionId
-from tenure.engines.native.inputs import ReplicaSettings
+from tenure.engines.native.inputs import PeerCall, PeerReply, ReplicaSettings
 from tenure.leadership.engine import (
     Campaign,
     Campaigning,
@@ -26,6 +26,7 @@ from tenure.leadership.engine import (
     Stepped,
 )
 from tenure.raft.ready import Accepted
+from tenure.wire.frames import CallReply
 from tests.engines.native.cluster import Cluster, Site
 
 ORDERS = ElectionName("orders")
@@ -98,6 +99,53 @@ def test_puts_forwarded_while_the_leader_dies_are_answered_by_the_next_one() -> 
     cluster.kill(leader)
     cluster.run(3_000, until=lambda: all(token in follower.answers for token in tokens))
     assert {type(follower.answers[token]) for token in tokens} == {KvWritten}
+
+
+def called(cluster: Cluster) -> Site:
+    """Who has just been passed a request on, and has not taken it yet."""
+    found: list[Site] = []
+
+    def somebody() -> bool:
+        alive = [site for site in cluster.sites if site.replica is not None]
+        found.extend(site for site in alive if any(isinstance(item, PeerCall) for item in site.inbox))
+        return bool(found)
+
+    cluster.run(3_000, until=somebody)
+    return found[0]
+
+
+def told_that_the_queue_is_full(cluster: Cluster, follower: Site, token: int) -> Refused:
+    """What a request ends with when the leader, instead of taking the call, says that it has too many."""
+    leader = called(cluster)
+    call = next(item.call for item in leader.inbox if isinstance(item, PeerCall))
+    leader.inbox.clear()
+    full = Refused("too_many", "too many requests wait at this member", retry_after_ms=200)
+    follower.inbox.append(PeerReply(leader.member, CallReply(call.id, full)))
+    cluster.run(10)
+    refused = follower.answers[token]
+    assert isinstance(refused, Refused)
+    return refused
+
+
+def test_a_full_queue_refuses_a_put_that_was_passed_on_once() -> None:
+    cluster = elected()
+    follower = cluster.followers()[-1]
+    cluster.answer(follower, KvPut("warm", b"1"))
+    token = cluster.ask(follower, KvPut("a", b"1"))
+    assert told_that_the_queue_is_full(cluster, follower, token).code == "too_many"
+
+
+def test_a_full_queue_says_nothing_of_a_put_that_was_passed_on_before() -> None:
+    """The first leader may have committed it before it died: 429 would say that it had no effect."""
+    cluster = elected()
+    follower = cluster.followers()[-1]
+    cluster.answer(follower, KvPut("warm", b"1"))
+    token = cluster.ask(follower, KvPut("a", b"1"))
+    cluster.kill(called(cluster))
+    refused = told_that_the_queue_is_full(cluster, follower, token)
+    assert refused.code == "no_quorum"
+    assert "may still take effect" in refused.reason
+    assert refused.retry_after_ms == 200
 
 
 def test_a_request_repeated_across_a_dead_leader_has_one_effect() -> None:

@@ -187,6 +187,10 @@ class Desk:
     def answer(self, key: int, pending: Pending, result: AnyResult) -> None:
         """The one place where a request ends."""
         self.book.remove(key)
+        if pending.doubtful and type(result) is Refused and result.code == "too_many" and result.retry_after_ms:
+            # A queue was full: no word about what was sent before. (The state machine's own limits tell no time.)
+            text = f"{result.reason}; the change may still take effect"
+            result = Refused("no_quorum", text, retry_after_ms=result.retry_after_ms)
         if pending.peer is not None:
             self.forwarding.served(pending.peer, pending.token)
             self._turn.out.send.append((pending.peer, CallReply(pending.token, result)))
@@ -244,7 +248,10 @@ class Desk:
                 self.answer(key, pending, views.status(self._replica, turn.now, turn.wall, quorum=False))
                 continue
             reason = "no consensus leader is known" if turn.leader is None else "no majority answered in time"
-            if pending.stage in (PROPOSED, FORWARDED) and kind_of[type(pending.request)] in (PROPOSAL, STEPDOWN):
+            if (pending.doubtful or pending.stage in (PROPOSED, FORWARDED)) and kind_of[type(pending.request)] in (
+                PROPOSAL,
+                STEPDOWN,
+            ):
                 reason += "; the change may still take effect"
             self.answer(key, pending, Refused("no_quorum", reason, retry_after_ms=self._limits.retry_after_ms))
 
@@ -278,6 +285,7 @@ class Desk:
             return True
         # Our log lost its entry, but another's may hold it still, and win: only what takes effect once is asked again.
         if lost.origin is not None:
+            lost.doubtful = True
             self._again(lost)
         else:
             self.answer(older.token, lost, Refused("outcome_unknown", "the leader changed before it was committed"))
@@ -341,6 +349,7 @@ class Desk:
             stage = pending.stage
             if stage in (PARKED, FORWARDED):
                 pending.stage = PARKED
+                pending.doubtful = pending.doubtful or stage == FORWARDED
                 self.route(key, pending)
             elif stage == TRANSFERRING and pending.sent_at and turn.leader is not None and turn.term > pending.term:
                 # We had passed it on; sent again, it would depose the new leader too.
@@ -355,6 +364,7 @@ class Desk:
             if pending is None:
                 continue
             if isinstance(pending.origin, Sequenced):
+                pending.doubtful = True
                 self._again(pending)
             else:
                 self.answer(token, pending, Refused("outcome_unknown", "this member was brought up by a snapshot"))

@@ -63,6 +63,7 @@ class Forwarding:
                 self._wait_for_client(key)
                 return
         pending.stage = FORWARDED
+        pending.doubtful = pending.doubtful or bool(pending.sent_at)
         pending.sent_at = now
         self.resend_at = min(self.resend_at, Instant(now + self._limits.resend_us))
         self._turn.out.send.append((leader, Call(key, request, pending.origin)))

@@ -93,9 +93,13 @@ kind_of: Final[dict[type, int]] = {
 
 
 class Pending:
-    """One request and where it stands. `peer` is the member that passed it on, None if it was asked here."""
+    """One request and where it stands. `peer` is the member that passed it on, None if it was asked here. `doubtful`:
+    it was sent or proposed before, and that one may still take effect.
+    """
 
-    __slots__ = ("begun", "deadline", "index", "origin", "peer", "request", "sent_at", "stage", "term", "token")
+    __slots__ = (
+        "begun", "deadline", "doubtful", "index", "origin", "peer", "request", "sent_at", "stage", "term", "token",
+    )  # fmt: skip
 
     def __init__(
         self, token: int, request: AnyRequest, origin: Origin | None, peer: MemberId | None, deadline: Instant
@@ -110,6 +114,7 @@ class Pending:
         self.term: ConsensusTerm = ConsensusTerm(0)
         self.sent_at: Instant = Instant(0)
         self.begun: Stepped | None = None
+        self.doubtful = False
 
 
 class Book:
