@@ -1,14 +1,19 @@
-"""`python -m tests.sim --seeds A..B --jobs 2 [--budget-seconds N]`, or `--seed N` for one with its numbers."""
+"""`python -m tests.sim --seeds A..B --jobs 2 [--budget-seconds N] [--shard K/N] [--progress FILE]`: many seeds.
+
+`python -m tests.sim --seed N [--about m1,t7] [--since SECONDS] [--turns]`: one, with what happened in it.
+"""
 
 import argparse
 import os
 import sys
 import time
-from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tests.sim.run import Outcome, run
+from tests.sim.run import run
+from tests.sim.soak import Progress, shard
+from tests.sim.telling import Telling
 from tests.sim.workers import spread, watched
 
 SEEDS_FILE: Final = Path(__file__).parent / "seeds.txt"
@@ -29,54 +34,67 @@ def parse_seeds(text: str) -> range:
     return range(fresh, fresh + int(text))
 
 
-def report(seeds: range | list[int], jobs: int, budget: float, *, stop: bool = False) -> list[Outcome]:
-    """Run seeds and print what came of them; the failures are returned."""
+def again(seed: int) -> str:
+    """The line that repeats a seed and tells what happened."""
+    return f"make sim SEED={seed}"
+
+
+def report(seeds: Iterable[int], jobs: int, budget: float, progress: Progress, *, stop: bool = False) -> bool:
+    """Run seeds and print what came of them; whether all held."""
     began = time.monotonic()
-    failed: list[Outcome] = []
-    seen: Counter[str] = Counter()
-    done = simulated = steps = operations = granted = elected = expired = 0
-    for outcome in spread(run, seeds, jobs, budget):
-        done += 1
-        seen.update(outcome.seen)
-        simulated += outcome.simulated_us
-        steps += outcome.steps
-        operations += outcome.operations
-        granted += outcome.granted
-        elected += outcome.elected
-        expired += outcome.expired
+    held = True
+    for outcome in spread(run, progress.left(seeds), jobs, budget):
+        progress.add(outcome)
         if outcome.failure:
-            failed.append(outcome)
+            held = False
             print(f"seed {outcome.seed} failed after {outcome.steps} steps: {outcome.failure}")
-            print(f"  again: python -m tests.sim --seed {outcome.seed}", flush=True)
+            print(f"  again: {again(outcome.seed)}", flush=True)
             if stop:
                 break
-    took = time.monotonic() - began
+    progress.close()
+    for line in progress.figures.lines():
+        print(line)
+    print(f"  {time.monotonic() - began:.1f} s of this run, on {jobs} processes")
+    return held
+
+
+def tell(seed: int, about: str, since_s: float, *, turns: bool) -> bool:
+    """Run one seed and print what happens; whether it held."""
+    telling = Telling(print, about.split(",") if about else (), int(since_s * 1e6), turns=turns)
+    outcome = watched(lambda number: run(number, teller=telling), seed)
     print(
-        f"{done} seeds, {len(failed)} failed, {took:.1f} s real, {simulated / 1e6:.0f} s simulated, {steps} steps "
-        f"({1e6 * took * jobs / max(steps, 1):.0f} µs of a core each), {operations} operations, {elected} elections, "
-        f"{granted} grants, {expired} expiries"
+        f"seed {seed}: {outcome.steps} steps, {outcome.simulated_us / 1e6:.3f} simulated seconds, {outcome.operations} "
+        f"operations, {outcome.elected} elections, {outcome.granted} grants, {outcome.expired} expiries, "
+        f"trace {outcome.trace:08x}"
     )
-    print("  seen: " + ", ".join(f"{what} {count}" for what, count in sorted(seen.items())))
-    return failed
+    print(f"FAILED: {outcome.failure}" if outcome.failure else "everything held")
+    print(f"again: {again(seed)}   (less: ABOUT=m1,elected; more: python -m tests.sim --seed {seed} --turns --since …)")
+    return not outcome.failure
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seeds", default="100", help="A..B, or how many fresh ones")
-    parser.add_argument("--seed", type=int, help="just this one")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--kept", action="store_true", help="the seeds of seeds.txt first")
     parser.add_argument("--stop", action="store_true", help="end at the first failure")
+    parser.add_argument("--shard", default="1/1", help="K/N: the K-th of N parts of the seeds")
+    parser.add_argument("--progress", type=Path, help="a file of what is done; started again, a run goes on behind it")
+    parser.add_argument("--seed", type=int, help="just this one, told in words")
+    parser.add_argument("--about", default="", help="only lines with one of these words: m1,t7,snapshot")
+    parser.add_argument("--since", type=float, default=0.0, help="only from this virtual second on")
+    parser.add_argument("--turns", action="store_true", help="every turn, with what came in and what went out")
     options = parser.parse_args()
     if options.seed is not None:
-        outcome = watched(run, options.seed)
-        print(outcome)
-        return 1 if outcome.failure else 0
-    failed = report(kept_seeds(), options.jobs, options.budget_seconds) if options.kept else []
-    failed += report(parse_seeds(options.seeds), options.jobs, options.budget_seconds, stop=options.stop)
-    return 1 if failed else 0
+        return 0 if tell(options.seed, options.about, options.since, turns=options.turns) else 1
+    held = True
+    if options.kept:
+        held = report(kept_seeds(), options.jobs, options.budget_seconds, Progress(None))
+    seeds = shard(parse_seeds(options.seeds), options.shard)
+    progress = Progress(options.progress)
+    return 0 if report(seeds, options.jobs, options.budget_seconds, progress, stop=options.stop) and held else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A disk that keeps the storage contract of `raft.ready.Batch`, and loses what was never synced.
 
 One batch at a time may be in flight. A crash leaves it either wholly behind (it had reached the disk, but nobody heard
-of it) or not there at all: which of the two is the caller's choice, so that every effect boundary can be tried.
+of it) or not there at all, which is also what is left of a torn one: which of the two is the caller's choice, so that
+every effect boundary can be tried. What becomes of single frames and pages is `tests/storage`'s matter, on real files.
 """
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, MemberId

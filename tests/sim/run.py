@@ -1,25 +1,31 @@
 """One seed from its beginning to its verdict: 15 000 steps with faults, then 5 000 of healing."""
 
+import time
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Final
 
-from tenure.base.ids import ElectionName
+from tenure.base.ids import ElectionName, LogIndex, MemberId
 from tenure.leadership.engine import AnyResult, Configure, ElectionConfig
+from tenure.raft.entries import Seat
+from tests.sim import foundings
+from tests.sim.clock import Clock
+from tests.sim.healing import Healing
 from tests.sim.nemesis import Nemesis
+from tests.sim.nodes import Node
 from tests.sim.observer import Broken
-from tests.sim.plan import RHO_PPM, draw, wild_rate
-from tests.sim.users import HEALED_PATIENCE_US, Client, Node
-from tests.sim.world import Clock, User, World
+from tests.sim.plan import MS, RHO_PPM, Plan, draw, wild_rate
+from tests.sim.resource import Resource
+from tests.sim.twins import Twins
+from tests.sim.users import Client
+from tests.sim.watching import Watcher
+from tests.sim.world import Teller, World
 
 FAULTS_STEPS: Final = 15_000
 HEALING_STEPS: Final = 5_000
 REDERIVE_STEPS: Final = 1_000
-QUIET_STEPS_MAX: Final = 20_000
-"""How many steps more the last operations may take before that is a failure of its own …"""
-QUIET_PATIENCES: Final = 3
-"""… if a client has had the time to lose its patience so often."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Outcome:
     elected: int
     expired: int
     failure: str = ""
+    core_us: int = 0
+    """Time of a core that it took."""
     seen: dict[str, int] = field(default_factory=dict)
 
 
@@ -44,21 +52,20 @@ class _Nobody:
     def answered(self, tag: int, result: AnyResult | None) -> None:
         """Nothing follows."""
 
-    def wake(self) -> None:
-        """Never."""
-
 
 class Run:
     """The world of a seed with everybody in it."""
 
-    def __init__(self, seed: int, faults_steps: int, healing_steps: int) -> None:
-        plan = draw(seed)
-        self.world = world = World(seed, plan)
+    def __init__(self, seed: int, faults_steps: int, healing_steps: int, plan: Plan | None = None) -> None:
+        self.plan = plan = plan or draw(seed)
         self.faults_steps, self.healing_steps = faults_steps, healing_steps
+        self.world = world = World(seed, plan)
+        self.twins = Twins(world)
         rng = Random(seed ^ 0x5EED)
-        names = tuple(f"office-{number}" for number in range(plan.elections))
+        names = tuple(ElectionName(f"office-{number}") for number in range(plan.elections))
         self.fenced = frozenset(name for name in names[1:] if rng.random() < 0.5)
-        world.observer.fenced_elections = self.fenced
+        world.observer.leases.fenced_elections = frozenset(self.fenced)
+        self.resources = {name: Resource(world, name) for name in names}
         self.clients = [Client(world, f"c{number}", Random(rng.getrandbits(64))) for number in range(plan.clients)]
         self.nodes = [
             Node(
@@ -68,70 +75,73 @@ class Run:
                 Clock(self.rate(rng)),
                 rng.choice(plan.ttls_ms),
                 tuple(sorted(rng.sample(names, rng.randint(1, len(names))))),
+                self.resources,
                 home=rng.randrange(plan.voters),
             )
             for number in range(plan.nodes)
         ]
+        self.watchers = [
+            Watcher(world, f"w{number}", Random(rng.getrandbits(64)), int(1 * MS * 1_000 ** rng.random()))
+            for number in range(plan.watchers)
+        ]
         self.nemesis = Nemesis(world, self.nodes, Random(rng.getrandbits(64)))
+        self.look_at = REDERIVE_STEPS
+        self.healing = Healing(self, Random(rng.getrandbits(64)))
 
     def rate(self, rng: Random) -> int:
         """A node's clock."""
-        plan = self.world.plan
-        if plan.wild:
+        if self.plan.wild:
             return wild_rate(rng)
-        return rng.randint(-RHO_PPM, RHO_PPM) if plan.rates_ppm[0] else 0
+        return rng.randint(-RHO_PPM, RHO_PPM) if self.plan.rates_ppm[0] else 0
+
+    def found(self) -> None:
+        """The cluster: founded by its members under faults, or as if they had been."""
+        world, plan = self.world, self.plan
+        if not plan.founding:
+            seats = tuple(
+                Seat(MemberId(f"{number:016x}"), one.name, one.peer)
+                for number, one in enumerate(foundings.listed(plan.voters), 1)
+            )
+            world.seat(seats)
+            return
+        record, refused = foundings.Found(world.seed, plan).go()
+        world.lineage, world.stamp = record.lineage, record.stamp
+        assert record.configuration.index == LogIndex(0)
+        world.seat(record.configuration.seats)
+        world.seen["founded"] += 1
+        for host in world.hosts:
+            if host.name in refused:
+                world.stop(host, "wiped")
 
     def go(self) -> None:
         """Everything; raises at the first thing that is wrong."""
         world = self.world
+        self.found()
         for host in world.hosts:
-            world.later(host.index * 100, lambda host=host: world.revive(host))  # type: ignore[misc]
+            world.later(host.index * 100, partial(world.revive, host))
         for name in sorted(self.fenced):
-            request = Configure(ElectionName(name), ElectionConfig(mode="fenced"))
-            world.later(500_000, lambda request=request: world.ask(_Nobody(), 0, world.hosts[0], request, None))  # type: ignore[misc]
-        users: list[User] = [*self.clients, *self.nodes]
-        for user in users:
-            world.later(400_000, user.wake)
-        world.later(300_000, self.nemesis.wake)
+            request = Configure(name, ElectionConfig(mode="fenced"))
+            world.later(500 * MS, partial(world.asking.ask, _Nobody(), 0, world.hosts[0], request))
+        for client in self.clients:
+            world.later(400 * MS, client.wake)
+        for node in self.nodes:
+            world.later(400 * MS, node.wake)
+        for watcher in self.watchers:
+            world.later(400 * MS, watcher.wake)
+        world.later(300 * MS, self.nemesis.wake)
         self.steps(self.faults_steps)
         self.nemesis.heal()
-        self.steps(self.faults_steps + self.healing_steps * 3 // 5)
-        for client in self.clients:
-            client.stopped = True
-        self.steps(self.faults_steps + self.healing_steps)
-        self.come_to_rest()
-        world.observer.finish()
+        self.healing.go(self.faults_steps + self.healing_steps)
+        self.twins.finish()
 
     def steps(self, limit: int) -> None:
         """Go on, with a look at everything anew each thousand steps."""
         world = self.world
         while world.steps < limit:
-            world.run_until_step(min(limit, (world.steps // REDERIVE_STEPS + 1) * REDERIVE_STEPS))
-            world.observer.rederive()
-
-    def come_to_rest(self) -> None:
-        """L1, L2, L4: a leader, no operation open, everybody caught up."""
-        world = self.world
-        end = world.steps + QUIET_STEPS_MAX
-        # Who asked a member that died waits for its own patience; TTLs of 20 ms make 10 000 steps of a second.
-        end_us = world.now + QUIET_PATIENCES * max(world.plan.patience_us, HEALED_PATIENCE_US)
-        while (text := self.unrest()) and (world.steps < end or (world.now < end_us and world.steps < 20 * end)):
-            world.run_until_step(world.steps + 200)
-        world.observer.require(not text, "liveness", text)
-
-    def unrest(self) -> str:
-        """What is still missing."""
-        world = self.world
-        serving = [host for host in world.hosts if host.raft.is_serving]
-        if len(serving) != 1:
-            return f"{len(serving)} members serve as leader: " + ", ".join(
-                f"{host.name} {host.raft.role} t{host.raft.term}" for host in world.hosts
-            )
-        if any(client.pending is not None for client in self.clients):
-            return f"operations without an end: {[client.pending for client in self.clients]}"
-        top = world.observer.commit_top
-        behind = {host.name: host.raft.commit for host in world.hosts if host.raft.commit < top - 50}
-        return f"not caught up with {top}: {behind}" if behind else ""
+            world.run_until_step(min(limit, self.look_at))
+            if world.steps >= self.look_at:
+                self.look_at = world.steps + REDERIVE_STEPS
+                self.twins.look()
 
 
 def failed_outcome(seed: int, failure: str) -> Outcome:
@@ -139,17 +149,26 @@ def failed_outcome(seed: int, failure: str) -> Outcome:
     return Outcome(seed, 0, 0, 0, 0, 0, 0, 0, failure)
 
 
-def run(seed: int, faults_steps: int = FAULTS_STEPS, healing_steps: int = HEALING_STEPS) -> Outcome:
+def run(
+    seed: int,
+    faults_steps: int = FAULTS_STEPS,
+    healing_steps: int = HEALING_STEPS,
+    teller: Teller | None = None,
+) -> Outcome:
     """Run a seed; what fails is in the outcome, with the way to run it again."""
+    began = time.process_time()
     simulation = Run(seed, faults_steps, healing_steps)
+    world = simulation.world
+    world.teller = teller
+    if teller is not None:
+        teller.begin(world)
     failure = ""
     try:
         simulation.go()
-    except Broken as error:
+    except (Broken, foundings.Unfounded) as error:
         failure = str(error)
     except Exception:  # noqa: BLE001 - an assertion of the code under test is a finding like any other
         failure = traceback.format_exc(limit=-6)
-    world = simulation.world
     observer = world.observer
     return Outcome(
         seed,
@@ -157,9 +176,10 @@ def run(seed: int, faults_steps: int = FAULTS_STEPS, healing_steps: int = HEALIN
         world.now,
         world.trace,
         len(observer.history),
-        observer.granted,
+        observer.leases.granted,
         observer.takeovers,
-        observer.expired,
+        observer.leases.expired,
         failure,
+        int((time.process_time() - began) * 1e6),
         dict(world.seen),
     )

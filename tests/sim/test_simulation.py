@@ -9,10 +9,10 @@ import pytest
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
 from tenure.raft.entries import Configuration, Entry, HardState
 from tenure.raft.ready import Batch
+from tests.sim.clock import Clock
 from tests.sim.disk import Disk
 from tests.sim.plan import RHO_PPM, SECOND, draw
 from tests.sim.run import run
-from tests.sim.world import Clock
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,7 +30,7 @@ def batch(number: int, *entries: Entry, truncate_from: int | None = None) -> Bat
     )
 
 
-@pytest.mark.parametrize("seed", [3, 11])
+@pytest.mark.parametrize("seed", [3, 10])
 def test_a_seed_is_the_same_run_in_another_process_with_other_hashes(seed: int) -> None:
     here = run(seed, 2_000, 500).trace
     code = f"from tests.sim.run import run; print(run({seed}, 2_000, 500).trace)"

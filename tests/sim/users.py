@@ -1,44 +1,29 @@
-"""Who uses the cluster: clients that read and write keys, and nodes that campaign with the SDK's own keeper.
+"""Clients: they read and write keys, one operation at a time, and try again elsewhere when no answer comes.
 
-Both see the members only through requests that travel, get lost, time out and are tried again elsewhere. What a client
-did is written into one history, which the linearizability checker judges at the end (S13).
+They see the members only through requests that travel, get lost and time out. What a client did is written into one
+history, which the linearizability checker judges at the end (S13).
 """
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from tenure.base.ids import ElectionName, NodeId, SessionId
-from tenure.base.instants import Instant
 from tenure.leadership.engine import (
-    AnyRequest,
     AnyResult,
-    Campaign,
-    Campaigning,
     ClientOpened,
-    CloseSession,
-    Disconnected,
-    Keepalive,
-    Kept,
     Keyed,
     KvGet,
     KvPut,
     KvValue,
     KvWritten,
     OpenClient,
-    OpenSession,
     Origin,
     Refused,
-    Release,
     Sequenced,
-    SessionOpened,
-    Withdraw,
-    Withdrawn,
 )
-from tenure.leadership.holder import Holder
+from tests.sim.host import Host
 from tests.sim.linearizability import OPEN, Operation
-from tests.sim.observer import Validity
 from tests.sim.plan import MS, SECOND
-from tests.sim.world import Action, Clock, Host, World
+from tests.sim.world import World
 
 if TYPE_CHECKING:
     from random import Random
@@ -81,7 +66,7 @@ class Client:
             return
         if self.session is None and self.rng.random() < 0.5:
             self.tag += 1
-            self.world.ask(self, -self.tag, self.member(), OpenClient(f"{self.rng.getrandbits(64):016x}"), None)
+            self.world.asking.ask(self, -self.tag, self.member(), OpenClient(f"{self.rng.getrandbits(64):016x}"), None)
         key = self.rng.choice(KEYS)
         self.sequence += 1
         if self.rng.random() < 0.5:
@@ -112,10 +97,10 @@ class Client:
         self.tag += 1
         pending.tag = tag = self.tag
         pending.tries += 1
-        self.world.ask(self, tag, self.member(), pending.request, pending.origin)
+        self.world.asking.ask(self, tag, self.member(), pending.request, pending.origin)
         repeatable = pending.origin is not None or isinstance(pending.request, KvGet)
         if repeatable and not self.world.healed and self.rng.random() < 0.05:
-            self.world.ask(self, tag, self.member(), pending.request, pending.origin)
+            self.world.asking.ask(self, tag, self.member(), pending.request, pending.origin)
             pending.doubtful = pending.doubtful or isinstance(pending.request, KvPut)
         patience = self.world.plan.patience_us if not self.world.healed else HEALED_PATIENCE_US
         self.world.later(patience, lambda: self.impatient(pending, tag))
@@ -206,266 +191,3 @@ class Client:
 def hash_of(value: bytes) -> int:
     """A digest that is the same in every process."""
     return sum(place * letter for place, letter in enumerate(value, 1))
-
-
-@dataclass
-class Node:
-    """One application node: keeps a session, stands for an election, and knows from its `Holder` whether it leads."""
-
-    world: World
-    name: str
-    rng: "Random"
-    clock: Clock
-    ttl_ms: int
-    elections: tuple[str, ...]
-    process: int = 0
-    session: SessionId | None = None
-    holder: Holder | None = None
-    standing: set[str] = field(default_factory=set)
-    unanswered: int = 0
-    home: int = 0
-    asked: dict[int, AnyRequest] = field(default_factory=dict)
-    tag: int = 0
-    down: bool = False
-    paused_until: int = 0
-    frozen: bool = False
-    writes: int = 0
-    stopped: bool = False
-    withdrawing: dict[str, Keyed] = field(default_factory=dict)
-
-    # --- time -------------------------------------------------------------------------------------------------------
-
-    def local(self) -> Instant:
-        """The node's own clock."""
-        return self.clock.at(self.world.now)
-
-    def wake(self) -> None:
-        """The keeper's loop."""
-        if self.down or self.paused_until > self.world.now:
-            return
-        self.act()
-        wait = self.ttl_ms * MS // 5
-        self.world.later(wait // 2 + int(self.rng.random() * wait // 2), self.for_process(self.wake))
-
-    def for_process(self, action: Action) -> Action:
-        """`action`, if this process still lives then."""
-        process = self.process
-
-        def run() -> None:
-            if self.process == process and not self.down:
-                action()
-
-        return run
-
-    def act(self) -> None:
-        """One thing after another: session, candidacies, keepalive, work."""
-        if self.session is None or self.holder is None:
-            if not any(isinstance(request, OpenSession) for request in self.asked.values()):
-                self.ask(OpenSession(NodeId(self.name), self.ttl_ms, f"{self.rng.getrandbits(64):016x}"), 1 * SECOND)
-            return
-        self.holder.realtime(self.real_us(), self.local())
-        for election in self.elections:
-            self.stand(self.session, ElectionName(election))
-        self.keepalive()
-        self.work()
-        self.whim()
-
-    def stand(self, session: SessionId, election: ElectionName) -> None:
-        """Campaign until that is answered; a withdrawal that has begun is repeated, under its key, until it is (P9)."""
-        if any(
-            isinstance(request, Campaign | Withdraw) and request.election == election for request in self.asked.values()
-        ):
-            return
-        if election in self.withdrawing:
-            self.ask(Withdraw(session, election), 1 * SECOND, self.withdrawing[election])
-        elif election not in self.standing:
-            self.ask(Campaign(session, election, self.rng.randint(0, 2)), 1 * SECOND)
-
-    def real_us(self) -> int:
-        """CLOCK_REALTIME, kept right by somebody: after a pause of the machine it is ahead of CLOCK_BOOTTIME."""
-        return 1_700_000_000 * SECOND + self.world.now
-
-    def keepalive(self) -> None:
-        """A fresh number for each transmission (P3.2). After silence, another member."""
-        assert self.session is not None
-        assert self.holder is not None
-        if self.unanswered > 2:
-            self.home = self.rng.randrange(len(self.world.hosts))
-            self.unanswered = 0
-        number = self.holder.transmit(self.local())
-        self.unanswered += 1
-        self.ask(Keepalive(self.session, number), self.ttl_ms * MS)
-
-    def work(self) -> None:
-        """What a leader does: a guarded write, allowed by its own check alone."""
-        for election in self.elections:
-            assert self.holder is not None
-            lease = self.holder.lease(ElectionName(election))
-            if lease is None or self.holder.check(ElectionName(election), self.local()) != "valid":
-                continue
-            self.writes += 1
-            value = f'"{self.name}.{self.process}-{self.writes}"'.encode()
-            self.ask(KvPut(f"work/{election}", value, ElectionName(election), lease.term), 1 * SECOND)
-
-    def whim(self) -> None:
-        """Now and then it gives up what it has; validity ends before the request leaves (P3.7)."""
-        if self.world.healed or self.rng.random() > 0.03:
-            return
-        assert self.session is not None
-        assert self.holder is not None
-        election = ElectionName(self.rng.choice(self.elections))
-        lease = self.holder.lease(election)
-        match self.rng.randrange(3):
-            case 0 if lease is not None:
-                self.holder.end(election, lease.term)
-                self.publish()
-                self.ask(Release(self.session, election, lease.term), 1 * SECOND)
-            case 1 if election in self.standing:
-                self.holder.withdrawing(election)
-                self.publish()
-                self.standing.discard(election)
-                self.tag += 1
-                self.withdrawing[election] = Keyed(self.name, f"{self.name}-{self.process}-{self.tag}", "same")
-            case 2 if self.rng.random() < 0.3:
-                self.holder.close()
-                self.publish()
-                session, self.session, self.holder = self.session, None, None
-                self.standing.clear()
-                self.withdrawing.clear()
-                self.ask(CloseSession(session), 1 * SECOND)
-            case _:
-                pass
-
-    # --- requests ---------------------------------------------------------------------------------------------------
-
-    def ask(self, request: AnyRequest, patience: int, origin: Origin | None = None) -> None:
-        """Ask the home member; forget the request when patience is over (the next turn asks anew)."""
-        self.tag += 1
-        tag = self.tag
-        self.asked[tag] = request
-        repeatable = isinstance(request, OpenSession | Campaign | Release | CloseSession)
-        if origin is None and repeatable and self.rng.random() < 0.5:
-            origin = Keyed(self.name, f"{self.name}-{self.process}-{tag}", "same")
-        host = self.world.hosts[self.home]
-        self.world.ask(self, tag, host, request, origin)
-        if origin is not None and not self.world.healed and self.rng.random() < 0.1:
-            self.world.ask(self, tag, self.rng.choice(self.world.hosts), request, origin)
-        self.world.later(patience, lambda: self.forget(tag))
-
-    def forget(self, tag: int) -> None:
-        """Patience is over."""
-        self.asked.pop(tag, None)
-
-    def answered(self, tag: int, result: AnyResult | None) -> None:
-        """An answer reaches the process, if it still lives and runs."""
-        if self.down:
-            return
-        if self.paused_until > self.world.now:
-            self.world.at(self.paused_until, lambda: self.answered(tag, result))
-            return
-        request = self.asked.pop(tag, None)
-        if request is None:
-            return
-        if result is None:
-            self.home = self.rng.randrange(len(self.world.hosts))
-            return
-        match result:
-            case SessionOpened():
-                self.opened(result)
-            case Kept():
-                self.kept(result)
-            case Campaigning():
-                self.standing.add(result.election)
-            case Withdrawn() if self.holder is not None and result.session == self.session:
-                self.withdrawing.pop(result.election, None)
-                self.holder.withdrawn(result.election)
-            case Refused(code="unknown_session") if not isinstance(request, CloseSession):
-                if getattr(request, "session", None) == self.session:
-                    self.lost_session()
-            case _:
-                pass
-
-    def opened(self, result: SessionOpened) -> None:
-        """A session stands; a late answer to an earlier opening is left to run out."""
-        if self.session is None:
-            self.session = result.session
-            self.holder = Holder(self.ttl_ms * MS)
-            self.unanswered = 0
-            self.world.observer.ttl_us[result.session] = self.ttl_ms * MS
-
-    def kept(self, result: Kept) -> None:
-        """The only source of validity (P3.1)."""
-        if self.holder is None or result.session != self.session:
-            return
-        self.unanswered = 0
-        self.holder.realtime(self.real_us(), self.local())
-        self.holder.acknowledged(result, self.local())
-        self.publish()
-        for demand in result.demands:
-            if self.rng.random() < 0.7:  # else it is deaf, and the grace runs out
-                self.holder.end(demand.election, demand.term)
-                self.publish()
-                self.ask(Release(result.session, demand.election, demand.term), 1 * SECOND)
-
-    def lost_session(self) -> None:
-        """The cluster no longer knows us."""
-        self.session = self.holder = None
-        self.standing.clear()
-        self.withdrawing.clear()
-        self.publish()
-
-    def publish(self) -> None:
-        """Tell the observer until when this process would pass its own check (S15)."""
-        for election in self.elections:
-            until = self.holder.valid_until(ElectionName(election)) if self.holder is not None else None
-            lease = self.holder.lease(ElectionName(election)) if self.holder is not None else None
-            if until is None or lease is None or self.session is None or self.down or self.frozen:
-                self.world.observer.may_hold(election, self.name, None)
-            else:
-                true = self.clock.true_of(until)
-                self.world.observer.may_hold(election, self.name, Validity(true, self.session, lease.term))
-
-    # --- faults -----------------------------------------------------------------------------------------------------
-
-    def crash(self, outage_us: int) -> None:
-        """The process dies; a new one begins later, with a session of its own (P3.6)."""
-        if self.down:
-            return
-        self.down = True
-        session = self.session
-        self.session = self.holder = None
-        self.standing.clear()
-        self.withdrawing.clear()
-        self.asked.clear()
-        self.publish()
-        host = self.world.hosts[self.home]
-        if session is not None and self.rng.random() < 0.5:
-            self.world.ask(self, 0, host, Disconnected(session), None)
-        self.world.later(outage_us, self.restart)
-
-    def restart(self) -> None:
-        """A new process."""
-        self.down = False
-        self.process += 1
-        self.wake()
-
-    def pause(self, micros: int, *, machine: bool) -> None:
-        """The process stands still; with `machine`, its clock too, and only REALTIME shows it afterwards (P3.7)."""
-        if self.down or self.paused_until > self.world.now:
-            return
-        self.paused_until = self.world.now + micros
-        if machine:
-            self.frozen = True
-            self.publish()
-        self.world.later(micros, self.for_process(lambda: self.resume(micros, machine=machine)))
-
-    def resume(self, micros: int, *, machine: bool) -> None:
-        """It goes on; the first thing that the keeper looks at is the time."""
-        self.paused_until = 0
-        if machine:
-            self.clock.step(self.world.now, -(micros * self.clock.rate // 1_000_000))
-            self.frozen = False
-        if self.holder is not None:
-            self.holder.realtime(self.real_us(), self.local())
-        self.publish()
-        self.wake()
