@@ -56,8 +56,8 @@ IDENTITY = (
     ),
     Mutant(
         "batch-numbers-not-kept", "P1.3", "raft/disk.py",
-        "            core.known_batches[member] = number\n            core.disk.known_dirty = True\n",
-        "            core.known_batches[member] = number\n",
+        "        core.known_batches[member] = number\n        core.disk.known_dirty = True\n",
+        "        core.known_batches[member] = number\n",
         "after a restart nobody knows how far the others' disks were",
         ("raft/test_one_member.py::test_what_is_heard_of_others_disks_goes_with_the_next_write",),
     ),
@@ -371,7 +371,7 @@ TIMEOUTS = (
     ),
     Mutant(
         "check-quorum-right-after-a-stall", "P6.3", "raft/ticks.py",
-        "    elif core.now >= core.grace_until:\n",
+        "    elif now >= core.grace_until:\n",
         "    else:\n",
         "a leader that was stalled resigns before it can hear anybody",
         ("raft/test_hearing.py::test_a_leader_that_was_stalled_itself_does_not_resign_before_it_can_hear_anybody",),

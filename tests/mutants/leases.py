@@ -357,8 +357,8 @@ STEWARD = (
     ),
     Mutant(
         "decides-before-the-drain", "P3.7", "engines/native/replica.py",
-        "            if drained and (turn.decide or not number):\n",
-        "            if turn.decide or not number:\n",
+        "            if drained and self.steward is not None and (turn.decide or not number):\n",
+        "            if self.steward is not None and (turn.decide or not number):\n",
         "a session expires whose renewal lies in the socket",
         ("engines/native/test_turns.py::test_nothing_is_decided_before_the_sockets_are_drained",),
     ),

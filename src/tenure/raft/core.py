@@ -1,7 +1,7 @@
 """`Raft.step`: every event at once (P4.1), then what time demands, then what must leave (DESIGN 4)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -22,7 +22,7 @@ from tenure.raft import (
     transfer,
     witnesses,
 )
-from tenure.raft.disk import check_rollback, completed, know_batches, next_batch
+from tenure.raft.disk import check_rollback, completed, know_batch, next_batch
 from tenure.raft.entries import COMMAND, CONFIGURATION, FEATURE, Configuration, Entry, Restored, Snapshot
 from tenure.raft.events import (
     ChangeMembership,
@@ -63,11 +63,11 @@ from tenure.raft.messages import (
 )
 from tenure.raft.ready import Accepted, Batch, Fatal, Ready, Refused
 from tenure.raft.settings import Identity, Settings
-from tenure.raft.state import Candidate, Core, Follower, Leader, Link, PreCandidate
+from tenure.raft.state import Core, Follower, Leader, Link, RoleName
 
-__all__ = ["Identity", "ProgressView", "Raft", "Settings"]
+__all__ = ["Identity", "ProgressView", "Raft", "RoleName", "Settings"]
 
-RoleName = Literal["follower", "pre_candidate", "candidate", "leader", "stopped"]
+_NOTHING: Final[tuple[Entry | Snapshot, ...]] = ()
 
 
 class ProgressView(Struct, frozen=True):
@@ -103,7 +103,10 @@ class Raft:
         for event in events:
             if core.fatal is not None:
                 break
-            self._take(event)
+            if type(event) is Received:
+                self._receive(event.envelope)
+            else:
+                self._take(event)
         if drained and core.fatal is None:
             ticks.tick(core)
         if core.fatal is not None:
@@ -112,22 +115,14 @@ class Raft:
 
     def batch(self) -> Batch | None:
         """What the steps of this turn have gathered for the disk, if it is free."""
-        return next_batch(self._core)
+        disk = self._core.disk
+        return next_batch(self._core) if disk.dirty and disk.in_flight is None else None
 
     @property
     def role(self) -> RoleName:
         """The role's name; `stopped` after a `Fatal`."""
-        if self._core.fatal is not None:
-            return "stopped"
-        match self._core.role:
-            case Follower():
-                return "follower"
-            case PreCandidate():
-                return "pre_candidate"
-            case Candidate():
-                return "candidate"
-            case Leader():
-                return "leader"
+        core = self._core
+        return core.role.name if core.fatal is None else "stopped"
 
     @property
     def term(self) -> ConsensusTerm:
@@ -195,6 +190,14 @@ class Raft:
     def is_witness(self) -> bool:
         """Whether this member votes without holding state (P8)."""
         return self._core.is_witness
+
+    @property
+    def lead(self) -> tuple[RoleName, ConsensusTerm, MemberId | None, bool]:
+        """Role, term, leader and whether it serves, at once."""
+        core = self._core
+        if core.fatal is not None or isinstance(core.role, Leader):
+            return (self.role, core.term, self.leader, self.is_serving)
+        return (core.role.name, core.term, core.watch.leader if core.suspicion is None else None, False)
 
     @property
     def won_at(self) -> Instant | None:
@@ -294,7 +297,7 @@ class Raft:
                 following.on_heartbeat(core, sender, message)
             case HeartbeatReply() as message:
                 replication.on_heartbeat_reply(core, sender, message)
-                if isinstance(core.role, Leader):
+                if isinstance(core.role, Leader) and core.role.rounds:
                     reads.close_rounds(core, core.role)
             case AppendReject() as message:
                 replication.on_append_reject(core, sender, message)
@@ -310,7 +313,7 @@ class Raft:
             case Vote() as message:
                 election.on_vote(core, sender, message)
             case VoteReply() as message:
-                know_batches(core, {sender: message.batch})
+                know_batch(core, sender, message.batch)
                 election.on_vote_reply(core, sender, message)
             case HigherTerm() as message:
                 election.on_higher_term(core, sender, message)
@@ -332,28 +335,45 @@ class Raft:
     # --- outputs
 
     def _finish(self, gather: bool) -> Ready:
+        """Most steps do one small thing: what is empty costs a look here, and no call."""
         core = self._core
         if isinstance(core.role, Leader) and core.fatal is None:
-            election.outbid(core)
-        if isinstance(core.role, Leader) and core.fatal is None:
-            reads.open_round(core, core.role)
-            if core.is_witness:
-                witnesses.hand_on(core, core.role)
-            transfer.advance(core, core.role)
-        if isinstance(core.role, Leader) and core.fatal is None:
-            replication.replicate(core, core.role)
-        committed, more = _hand_out(core)
-        write = None if gather else next_batch(core)
+            _lead(core, core.role)
+        committed, more = _NOTHING, False
+        if core.commit > core.applied_to or core.installed is not None:
+            committed, more = _hand_out(core)
         ready = Ready(
-            tuple(core.send), write, tuple(core.accepted), tuple(core.refused), committed, tuple(core.reads),
-            tuple(core.transfers), tuple(core.changes), core.configuration if core.seats_changed else None,
-            core.snapshot_wanted, tuple(core.traces), core.now if more else ticks.deadline(core), core.fatal,
+            tuple(core.send) if core.send else (), None if gather else next_batch(core),
+            tuple(core.accepted) if core.accepted else (), tuple(core.refused) if core.refused else (), committed,
+            tuple(core.reads) if core.reads else (), tuple(core.transfers) if core.transfers else (),
+            tuple(core.changes) if core.changes else (), core.configuration if core.seats_changed else None,
+            core.snapshot_wanted, tuple(core.traces) if core.traces else (),
+            core.now if more else ticks.deadline(core), core.fatal,
         )  # fmt: skip
         core.seats_changed = core.snapshot_wanted = False
-        for gathered in (core.send, core.accepted, core.refused, core.reads, core.transfers, core.changes, core.traces):
-            if gathered:
+        if ready.send:
+            core.send.clear()
+        if ready.traces:
+            core.traces.clear()
+        if ready.accepted or ready.refused or ready.reads or ready.transfers or ready.changes:
+            for gathered in (core.accepted, core.refused, core.reads, core.transfers, core.changes):
                 gathered.clear()
         return ready
+
+
+def _lead(core: Core, leader: Leader) -> None:
+    """The end of a leader's step: what it has to say to the others now."""
+    if leader.outbid > core.term:
+        election.outbid(core)
+        if core.role is not leader:
+            return
+    if leader.reads_waiting:
+        reads.open_round(core, leader)
+    if core.is_witness:
+        witnesses.hand_on(core, leader)
+    if leader.transfer is not None:
+        transfer.advance(core, leader)
+    replication.replicate(core, leader)
 
 
 def _propose(core: Core, event: Propose) -> None:

@@ -62,9 +62,15 @@ def know_batches(core: Core, told: dict[MemberId, BatchNumber]) -> None:
     for member, number in told.items():
         if member == core.me:
             check_rollback(core, number)
-        elif number > core.known_batches.get(member, 0):
-            core.known_batches[member] = number
-            core.disk.known_dirty = True
+        else:
+            know_batch(core, member, number)
+
+
+def know_batch(core: Core, member: MemberId, number: BatchNumber) -> None:
+    """Another's disk has reached `number`."""
+    if number > core.known_batches.get(member, 0):
+        core.known_batches[member] = number
+        core.disk.known_dirty = True
 
 
 def check_rollback(core: Core, told: BatchNumber) -> None:

@@ -12,7 +12,7 @@ from tenure.raft.entries import Entry
 class Log:
     """Consecutive entries above a base."""
 
-    __slots__ = ("_entries", "base_index", "base_term", "durable", "size", "unsaved")
+    __slots__ = ("_entries", "base_index", "base_term", "durable", "last_index", "size", "unsaved")
 
     def __init__(self, base_index: LogIndex, base_term: ConsensusTerm, entries: tuple[Entry, ...]) -> None:
         self.base_index = base_index
@@ -21,6 +21,8 @@ class Log:
         self.size = sum(len(entry.data) for entry in entries)
         """Bytes of data held."""
         assert not entries or entries[0].index == base_index + 1
+        self.last_index = LogIndex(base_index + len(entries))
+        """Index of the last entry accepted, in flight included (P4.4)."""
         self.durable: LogIndex = self.last_index
         self.unsaved: LogIndex = LogIndex(self.last_index + 1)
         """The first index that no batch has been given yet."""
@@ -29,11 +31,6 @@ class Log:
     def first(self) -> LogIndex:
         """Index of the first entry held (or of the next to come)."""
         return LogIndex(self.base_index + 1)
-
-    @property
-    def last_index(self) -> LogIndex:
-        """Index of the last entry accepted, in flight included (P4.4)."""
-        return LogIndex(self.base_index + len(self._entries))
 
     @property
     def last_term(self) -> ConsensusTerm:
@@ -57,18 +54,21 @@ class Log:
         """Add consecutive entries at the end."""
         assert entries[0].index == self.last_index + 1
         self._entries.extend(entries)
+        self.last_index = LogIndex(self.last_index + len(entries))
         self.size += sum([len(entry.data) for entry in entries])
 
     def append_one(self, entry: Entry) -> None:
         """Add one entry at the end."""
         assert entry.index == self.last_index + 1
         self._entries.append(entry)
+        self.last_index = entry.index
         self.size += len(entry.data)
 
     def truncate(self, start: LogIndex) -> None:
         """Take away everything from `start` on."""
         assert start > self.base_index
         self._drop(start - self.base_index - 1, len(self._entries))
+        self.last_index = min(self.last_index, LogIndex(start - 1))
         self.durable = min(self.durable, LogIndex(start - 1))
         self.unsaved = min(self.unsaved, start)
 
@@ -120,6 +120,6 @@ class Log:
         """A snapshot takes the place of everything; nothing of it is durable yet (P4.6)."""
         self._entries.clear()
         self.size = 0
-        self.base_index, self.base_term = index, term
+        self.base_index, self.base_term, self.last_index = index, term, index
         self.durable = LogIndex(0)
         self.unsaved = LogIndex(index + 1)

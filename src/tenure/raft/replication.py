@@ -6,7 +6,7 @@ A page of entries that several followers need is one `Append` object, so that th
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import Instant, after
 from tenure.raft import quorum, shipping
-from tenure.raft.disk import know_batches
+from tenure.raft.disk import know_batch
 from tenure.raft.entries import FEATURE, NOOP, Entry
 from tenure.raft.messages import (
     Append,
@@ -101,13 +101,19 @@ def _waits_for_answers(core: Core, leader: Leader) -> bool:
 
 
 def _ranks(core: Core, leader: Leader) -> tuple[MemberId, ...]:
-    """Who should stand first when we are lost: in step with the log, priority, id; witnesses last (P5). A hint."""
+    """Who should stand first when we are lost: in step with the log, priority, id; witnesses last (P5). A hint, made
+    anew when the members change or somebody falls behind or catches up.
+    """
+    committed = leader.commit_at_beat
+    behind = [peer for peer, progress in leader.progress.items() if progress.match < committed]
+    if leader.ranked is not None and leader.ranked[0] is core.configuration and leader.ranked[1] == behind:
+        return leader.ranks
+    leader.ranked = (core.configuration, behind)
     rows = []
     for seat in core.configuration.seats:
         if seat.role == "observer" or seat.id == core.me:
             continue
-        behind = leader.progress[seat.id].match < leader.commit_at_beat
-        rows.append((seat.role == "witness", behind, -seat.priority, seat.id))
+        rows.append((seat.role == "witness", seat.id in behind, -seat.priority, seat.id))
     return tuple(row[3] for row in sorted(rows))
 
 
@@ -115,7 +121,12 @@ def replicate(core: Core, leader: Leader) -> None:
     """At the end of a step: send every peer what it may have now."""
     pages: dict[LogIndex, Append] = {}
     shipping.forget_due(leader)
+    last, commit = core.log.last_index, core.commit
     for peer, progress in leader.progress.items():
+        if progress.state == "replicate" and progress.next > last and progress.commit_sent >= commit:
+            if progress.copy is not None:
+                shipping.ship(core, leader, peer, progress.copy)
+            continue  # up to date
         if progress.state != "snapshot":
             _replicate_to(core, peer, progress, pages)
         if progress.state == "snapshot":
@@ -184,7 +195,7 @@ def on_append_reply(core: Core, sender: MemberId, reply: AppendReply) -> None:
     if found is None:
         return
     leader, progress = found
-    know_batches(core, {sender: reply.batch})
+    know_batch(core, sender, reply.batch)
     if reply.match > core.log.last_index:
         core.trace("impossible_match", sender=sender, match=reply.match, last=core.log.last_index)
         return
@@ -244,7 +255,7 @@ def on_heartbeat_reply(core: Core, sender: MemberId, reply: HeartbeatReply) -> N
         return
     progress.beat_acked = max(progress.beat_acked, reply.number)
     progress.speaks = reply.speaks
-    know_batches(core, {sender: reply.batch})
+    know_batch(core, sender, reply.batch)
     _retry(core, sender, progress)
 
 
@@ -273,7 +284,7 @@ def on_probe_reply(core: Core, sender: MemberId, reply: DurableProbeReply) -> No
     if found is not None and reply.number <= found[0].probe:
         found[1].acked_at = core.now
         found[1].probe_acked = max(found[1].probe_acked, reply.number)
-        know_batches(core, {sender: reply.batch})
+        know_batch(core, sender, reply.batch)
 
 
 def probe_disks(core: Core, leader: Leader) -> None:
@@ -316,8 +327,14 @@ def raise_feature(core: Core, leader: Leader) -> None:
 
 
 def quorum_heard(core: Core, leader: Leader, patience_us: int) -> bool:
-    """CheckQuorum (thesis §6.2): whether a majority of voters was heard lately enough."""
-    oldest = Instant(core.now - patience_us)
-    heard = {peer for peer, progress in leader.progress.items() if progress.heard_at >= oldest}
-    heard.add(core.me)
-    return quorum.reached(core.voters, heard)
+    """CheckQuorum (thesis §6.2): whether a majority of voters was heard lately enough. What was found once is true for
+    as long as the patience lasts, so each step but one in many only compares.
+    """
+    oldest = core.now - patience_us
+    voters, heard_at = leader.quorum_heard
+    if heard_at < oldest or voters is not core.voters:
+        voters = core.voters
+        times: list[int] = [core.now if voter == core.me else leader.progress[voter].heard_at for voter in voters]
+        heard_at = Instant(quorum.held_by_quorum(times))
+        leader.quorum_heard = (voters, heard_at)
+    return heard_at >= oldest

@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tenure.base.chance import Rng
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
@@ -14,15 +14,21 @@ from tenure.raft.ready import Accepted, ChangeEnded, Fatal, ReadState, Refused, 
 from tenure.raft.settings import Identity, Settings
 from tenure.raft.timing import Timing
 
+RoleName = Literal["follower", "pre_candidate", "candidate", "leader", "stopped"]
+
 
 @dataclass(slots=True)
 class Follower:
     """Follows `watch.leader`, or knows none yet."""
 
+    name: ClassVar[RoleName] = "follower"
+
 
 @dataclass(slots=True)
 class PreCandidate:
     """Asks whether it would be elected, changing nothing (thesis §9.6)."""
+
+    name: ClassVar[RoleName] = "pre_candidate"
 
     attempt: int
     granted: set[MemberId]
@@ -33,6 +39,8 @@ class PreCandidate:
 @dataclass(slots=True)
 class Candidate:
     """Has moved to a term of its own. Its own vote counts once `own_batch` is durable (P4.2)."""
+
+    name: ClassVar[RoleName] = "candidate"
 
     attempt: int
     granted: set[MemberId]
@@ -108,6 +116,8 @@ class TransferUnderWay:
 class Leader:
     """Leads `term`; serves once `noop` is committed (Raft §8)."""
 
+    name: ClassVar[RoleName] = "leader"
+
     noop: LogIndex
     won_at: Instant
     progress: dict[MemberId, Progress]
@@ -116,6 +126,8 @@ class Leader:
     beat_due: Instant = Instant(0)
     commit_at_beat: LogIndex = LogIndex(0)
     ranks: tuple[MemberId, ...] = ()
+    ranked: tuple[Configuration, list[MemberId]] | None = None
+    """Of what `ranks` was made: the configuration, and who was behind."""
     reads_waiting: list[int] = field(default_factory=list)
     rounds: deque[Round] = field(default_factory=deque)
     transfer: TransferUnderWay | None = None
@@ -132,6 +144,8 @@ class Leader:
     """When more may leave, if some waits for that."""
     outbid: ConsensusTerm = ConsensusTerm(0)
     """The highest term in which somebody is stuck above ours (P5.8); 0: nobody."""
+    quorum_heard: tuple[tuple[MemberId, ...], Instant] = ((), Instant(0))
+    """Since when a majority of these voters was heard, as last looked up: true instants only rise."""
 
 
 @dataclass(slots=True)

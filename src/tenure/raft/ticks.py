@@ -10,41 +10,41 @@ def tick(core: Core) -> None:
     match core.role:
         case Leader() as leader:
             _tick_leader(core, leader)
+        case Follower():
+            _tick_follower(core)
         case PreCandidate() | Candidate() as role:
             if core.now >= role.ends_at:
                 suspicion.unanswered(core)
                 election.round_over(core)
             elif isinstance(role, PreCandidate) and core.suspicion and core.now >= core.suspicion.note_due:
                 suspicion.send_notes(core)
-        case Follower():
-            _tick_follower(core)
 
 
 def _tick_leader(core: Core, leader: Leader) -> None:
+    now = core.now
     patience = max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99)
-    if core.now < leader.won_at + patience or replication.quorum_heard(core, leader, patience):
+    if now < leader.won_at + patience or replication.quorum_heard(core, leader, patience):
         core.graces = 0
-    elif core.now >= core.grace_until:
+    elif now >= core.grace_until:
         core.trace("quorum_lost", term=core.term)
         transfer.give_up(core, "quorum_lost")
         return
     if leader.late_us:  # P6.2, as for gaps: a stall in which we were replaced is no sample, and took the role with it
         core.timing.lateness_sample(leader.late_us, core.now)
         leader.late_us = 0
-    transfer.end_overdue(core, leader)
-    if isinstance(core.role, Leader):
+    if leader.transfer is not None:
+        transfer.end_overdue(core, leader)
+        if core.role is not leader:
+            return
+    if core.disk.in_flight is not None:
         transfer.watch_disk(core, leader)
-    if not isinstance(core.role, Leader):
-        return
-    if core.now >= leader.probe_due:
+    if now >= leader.probe_due:
         idle = core.disk.in_flight is None and not core.disk.dirty
-        stalled = core.disk.in_flight is not None and core.now >= after(
-            core.disk.in_flight.since, core.timing.disk_stall
-        )
+        stalled = core.disk.in_flight is not None and now >= after(core.disk.in_flight.since, core.timing.disk_stall)
         if len(core.voters) > 1 and (idle or stalled):
             replication.probe_disks(core, leader)
         leader.probe_due = after(core.now, core.timing.disk_stall)
-    if core.now >= leader.beat_due:
+    if now >= leader.beat_due:
         replication.raise_feature(core, leader)
         replication.beat(core, leader)
 
@@ -77,11 +77,11 @@ def deadline(core: Core) -> Instant:
             elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
                 due.append(max(after(core.disk.in_flight.since, core.timing.disk_stall), core.grace_until))
             return min(due)
-        case PreCandidate() as role:
-            return min(role.ends_at, core.suspicion.note_due) if core.suspicion else role.ends_at
-        case Candidate() as role:
-            return role.ends_at
         case Follower():
             if core.suspicion is None:
                 return suspicion.timeout_at(core)
             return min(core.suspicion.turn_at, core.suspicion.note_due)
+        case PreCandidate() as role:
+            return min(role.ends_at, core.suspicion.note_due) if core.suspicion else role.ends_at
+        case Candidate() as role:
+            return role.ends_at

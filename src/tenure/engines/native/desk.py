@@ -267,10 +267,6 @@ class Desk:
         else:
             self.answer(key, pending, Refused("no_quorum", f"this member has stopped: {reason}"))
 
-    def deadline(self) -> Instant:
-        """When `end_overdue` or a resend is due."""
-        return min(self.book.deadline(), self.forwarding.resend_at)
-
     # --- what the core said -----------------------------------------------------------------------------------------
 
     def accepted(self, accepted: Accepted) -> bool:

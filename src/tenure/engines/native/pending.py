@@ -120,12 +120,14 @@ class Pending:
 class Book:
     """All pending requests by key. A key is also the token under which the core knows the request."""
 
-    __slots__ = ("_long", "_next", "ordinary")
+    __slots__ = ("_long", "_next", "due", "ordinary")
 
     def __init__(self, first: int) -> None:
         self.ordinary: dict[int, Pending] = {}
         self._long: dict[int, Pending] = {}
         self._next = first
+        self.due: Instant = NEVER
+        """No request's deadline comes before this; it may lie before all of them."""
 
     def __len__(self) -> int:
         return len(self.ordinary) + len(self._long)
@@ -139,6 +141,7 @@ class Book:
         """Keep a request under a fresh key."""
         self._next = key = self._next + 1
         self.ordinary[key] = pending
+        self.due = min(self.due, pending.deadline)
         return key
 
     def get(self, key: int) -> Pending | None:
@@ -155,27 +158,25 @@ class Book:
         self.ordinary.pop(key, None)
         pending.deadline = deadline
         self._long[key] = pending
+        self.due = min(self.due, deadline)
 
     def items(self) -> list[tuple[int, Pending]]:
         """All of them, oldest first; a copy, so that the caller may answer while it goes through."""
         return [*self.ordinary.items(), *self._long.items()]
 
     def overdue(self, now: Instant) -> list[tuple[int, Pending]]:
-        """Those whose deadline has come."""
+        """Those whose deadline has come; they must be ended now. Moves `due` on."""
         late: list[tuple[int, Pending]] = []
+        due = NEVER
         for key, pending in self.ordinary.items():
             if pending.deadline > now:
+                due = pending.deadline
                 break
             late.append((key, pending))
-        late.extend((key, pending) for key, pending in self._long.items() if pending.deadline <= now)
+        for key, pending in self._long.items():
+            if pending.deadline <= now:
+                late.append((key, pending))
+            else:
+                due = min(due, pending.deadline)
+        self.due = due
         return late
-
-    def deadline(self) -> Instant:
-        """The next deadline of any."""
-        soonest = NEVER
-        for pending in self.ordinary.values():
-            soonest = pending.deadline
-            break
-        for pending in self._long.values():
-            soonest = min(soonest, pending.deadline)
-        return soonest

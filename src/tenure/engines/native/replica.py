@@ -32,7 +32,7 @@ from tenure.leadership.machine import Machine, UnknownCommand
 from tenure.leadership.steward import Steward, StewardSettings
 from tenure.raft.core import Raft
 from tenure.raft.entries import COMMAND, CONFIGURATION, NOOP, Configuration, Entry, Restored, Snapshot, configuration_of
-from tenure.raft.events import Propose, ReadIndex, TakeSnapshot
+from tenure.raft.events import Persisted, Propose, ReadIndex, Received, TakeSnapshot
 from tenure.raft.founding import Record
 from tenure.raft.ready import Fatal, Ready, Refused, Trace
 from tenure.raft.settings import Identity, Settings
@@ -104,7 +104,9 @@ class Replica:
         turn.now, turn.wall = now, wall_ms
         for item in inputs:
             kind = type(item)
-            if kind is Asked:
+            if kind is Received or kind is Persisted:
+                turn.events.append(item)  # type: ignore[arg-type]
+            elif kind is Asked:
                 desk.ask(item.token, item.request, item.origin, None)  # type: ignore[union-attr]
             elif kind is PeerCall:
                 desk.forwarding.called(item.peer, item.call)  # type: ignore[union-attr]
@@ -122,8 +124,9 @@ class Replica:
         if self._installing is not None:
             self._go_on_installing(at_once=False)
         self._run_core(drained)
-        if drained:
+        if drained and now >= desk.book.due:
             desk.end_overdue()
+        if drained and now >= desk.forwarding.resend_at:
             desk.forwarding.resend()
         out.deadline = self._deadline()
         return out
@@ -139,8 +142,8 @@ class Replica:
                 return
             if rounds.gathering:
                 turn.events.append(ReadIndex(rounds.begin(self._desk.book)))
-            if drained and (turn.decide or not number):
-                self._decide()
+            if drained and self.steward is not None and (turn.decide or not number):
+                self._decide(self.steward)
             if not turn.events and (number or turn.now < self._core_deadline):
                 break
             events, turn.events = turn.events, []
@@ -152,19 +155,19 @@ class Replica:
             self._core_deadline = turn.now  # the rest in the next turn
 
     def _deadline(self) -> Instant:
-        if self._installing is not None or (self.turn.decide and self.turn.serving):
-            return self.turn.now  # the next step goes on; a drained one decides
-        soonest = min(self._core_deadline, self._desk.deadline())
-        if self.steward is not None and self.turn.serving:
-            soonest = min(soonest, self.steward.deadline())
-        return soonest
+        turn, desk = self.turn, self._desk
+        if self._installing is not None or (turn.decide and turn.serving):
+            return turn.now  # the next step goes on; a drained one decides
+        if self.steward is not None and turn.serving:
+            return min(self._core_deadline, desk.book.due, desk.forwarding.resend_at, self.steward.deadline())
+        return min(self._core_deadline, desk.book.due, desk.forwarding.resend_at)
 
-    def _decide(self) -> None:
+    def _decide(self, steward: Steward) -> None:
         """Let the steward decide; what it decides carries the term it was decided in (P3.5). Only with the sockets
         drained: what waits there may be the very renewal (P4.7, P3.7).
         """
-        turn, steward = self.turn, self.steward
-        if steward is None or not turn.serving:
+        turn = self.turn
+        if not turn.serving:
             turn.decide = False
             return
         if not turn.decide and turn.now < steward.deadline():
@@ -198,8 +201,7 @@ class Replica:
         self._core_deadline = ready.deadline
         if ready.traces:
             out.traces.extend(ready.traces)
-        raft = self.raft
-        lead = (raft.role, raft.term, raft.leader, raft.is_serving)
+        lead = self.raft.lead
         if lead != self._lead:
             self._move(lead)
         for accepted in ready.accepted:
