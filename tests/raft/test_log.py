@@ -64,3 +64,16 @@ def test_freshness_is_the_last_term_first_then_the_length() -> None:
     assert log.up_to_date(LogIndex(1), ConsensusTerm(3))
     assert log.up_to_date(LogIndex(2), ConsensusTerm(2))
     assert not log.up_to_date(LogIndex(1), ConsensusTerm(2))
+
+
+@given(st.lists(st.integers(1, 3), max_size=9).map(sorted), st.integers(0, 60), st.integers(0, 9), st.integers(0, 3))
+def test_what_is_kept_within_a_number_of_bytes(terms: list[int], size: int, index: int, base: int) -> None:
+    """Twin: add up what lies above each place."""
+    log = _log(*terms, base=base)
+    most = min(base + index, log.last_index)
+    places = range(base, most + 1)
+    fitting = [place for place in places if sum(range(place + 1, log.last_index + 1)) <= size]
+    assert log.within(size, LogIndex(most)) == min(fitting, default=most)
+    assert log.size == sum(range(base + 1, log.last_index + 1))
+    log.compact(LogIndex(most))
+    assert log.size == sum(range(most + 1, log.last_index + 1))

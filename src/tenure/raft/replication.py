@@ -120,21 +120,13 @@ def _ranks(core: Core, leader: Leader) -> tuple[MemberId, ...]:
 def replicate(core: Core, leader: Leader) -> None:
     """At the end of a step: send every peer what it may have now."""
     pages: dict[LogIndex, Append] = {}
-    shipping.forget_due(leader)
     last, commit = core.log.last_index, core.commit
     for peer, progress in leader.progress.items():
         if progress.state == "replicate" and progress.next > last and progress.commit_sent >= commit:
-            if progress.copy is not None:
-                shipping.ship(core, leader, peer, progress.copy)
             continue  # up to date
         if progress.state != "snapshot":
             _replicate_to(core, peer, progress, pages)
-        if progress.state == "snapshot":
-            assert progress.shipment is not None, "a follower in this state has one under way"
-            if shipping.ship(core, leader, peer, progress.shipment):
-                progress.moved_at = core.now
-        elif progress.copy is not None:
-            shipping.ship(core, leader, peer, progress.copy)
+    shipping.ship_all(core, leader)
 
 
 def _replicate_to(core: Core, peer: MemberId, progress: Progress, pages: dict[LogIndex, Append]) -> None:

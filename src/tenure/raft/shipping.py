@@ -11,11 +11,16 @@ else one that is taken every few seconds would starve a follower behind a slow l
 up to a limit (`held_from`), so that its end is of use.
 """
 
+from typing import Final
+
 from tenure.base.ids import LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant, after
 from tenure.raft.entries import Image
 from tenure.raft.messages import SnapshotChunk, SnapshotChunkReply
 from tenure.raft.state import Core, Leader, Progress, Shipment
+
+_BURSTS_PER_S: Final = 200
+"""What was not sent may be made up for 5 ms."""
 
 
 def start(core: Core, peer: MemberId, progress: Progress) -> None:
@@ -40,7 +45,24 @@ def go_back(core: Core, shipment: Shipment) -> None:
     shipment.window = core.settings.snapshot_chunk_bytes
 
 
-def ship(core: Core, leader: Leader, peer: MemberId, shipment: Shipment) -> int:
+def ship_all(core: Core, leader: Leader) -> None:
+    """At the end of a step: everybody in turn may take first what the rate allows."""
+    leader.ship_due = NEVER
+    peers = [peer for peer, one in leader.progress.items() if one.state == "snapshot" or one.copy is not None]
+    if not peers:
+        return
+    leader.ship_turn = first = (leader.ship_turn + 1) % len(peers)
+    for peer in peers[first:] + peers[:first]:
+        progress = leader.progress[peer]
+        if progress.state == "snapshot":
+            assert progress.shipment is not None, "a follower in this state has one under way"
+            if _ship(core, leader, peer, progress.shipment):
+                progress.moved_at = core.now
+        elif progress.copy is not None:
+            _ship(core, leader, peer, progress.copy)
+
+
+def _ship(core: Core, leader: Leader, peer: MemberId, shipment: Shipment) -> int:
     """Send as many chunks as window and rate allow now; how many bytes that were."""
     size, before = shipment.snapshot.image.size, shipment.sent
     while shipment.sent < size and shipment.sent - shipment.acked < shipment.window:
@@ -110,7 +132,7 @@ def _may_leave(core: Core, leader: Leader) -> bool:
     """Whether the rate allows a chunk now; else `ship_due` says when to look again."""
     settings = core.settings
     elapsed = core.now - leader.ship_at
-    burst = 2 * settings.snapshot_chunk_bytes
+    burst = settings.snapshot_chunk_bytes + settings.snapshot_bytes_per_s // _BURSTS_PER_S
     leader.ship_credit = min(burst, leader.ship_credit + elapsed * settings.snapshot_bytes_per_s // 1_000_000)
     leader.ship_at = core.now
     if leader.ship_credit >= settings.snapshot_chunk_bytes:
@@ -144,11 +166,6 @@ def cut(image: Image, offset: int, length: int) -> bytes:
             return piece[offset : offset + length]
         offset -= len(piece)
     return b""
-
-
-def forget_due(leader: Leader) -> None:
-    """Before a step ships anew."""
-    leader.ship_due = NEVER
 
 
 def held_from(core: Core, index: LogIndex) -> LogIndex:

@@ -140,6 +140,7 @@ class Leader:
     ship_credit: int = 0
     """Bytes of snapshots that may leave now, as of `ship_at`."""
     ship_at: Instant = Instant(0)
+    ship_turn: int = 0
     ship_due: Instant = NEVER
     """When more may leave, if some waits for that."""
     outbid: ConsensusTerm = ConsensusTerm(0)
