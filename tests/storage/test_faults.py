@@ -7,10 +7,23 @@ from queue import Queue
 
 import pytest
 
-from tenure.base.ids import BatchNumber, LogIndex
+from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex
+from tenure.raft.entries import Image as Bytes
+from tenure.raft.entries import Snapshot
 from tenure.raft.ready import Batch
 from tenure.storage import Corrupt, DiskFailed, DiskThread, NoSpace, Store
-from tests.storage.histories import FaultyDisk, Image, entries, full, opened, same, snapshot, states, sync_error
+from tests.storage.histories import (
+    CONFIGURED,
+    FaultyDisk,
+    Image,
+    entries,
+    full,
+    opened,
+    same,
+    snapshot,
+    states,
+    sync_error,
+)
 
 
 @pytest.fixture
@@ -216,6 +229,60 @@ def test_a_mistake_of_ours_reaches_the_member_too(tmp_path: Path) -> None:
     store = opened(tmp_path).store
     driver = Driver(store)
     assert isinstance(driver.write(batch(7)), AssertionError)
+    driver.disk.stop()
+    store.close(clean=True)
+
+
+def test_pieces_are_written_while_nothing_else_is_to_do(tmp_path: Path) -> None:
+    store = opened(tmp_path).store
+    driver = Driver(store)
+    staged: Queue[bool] = Queue()
+    pieces = (b"one", b"two")
+    for number, piece in enumerate(pieces):
+        driver.disk.stage(number, piece, staged.put)
+        assert staged.get(timeout=30)
+    whole = Snapshot(LogIndex(1), ConsensusTerm(1), CONFIGURED, 1, Bytes.of(pieces))
+    assert isinstance(driver.write(Batch(BatchNumber(1), snapshot=whole, install=True)), tuple)
+    driver.disk.stop()
+    store.close(clean=True)
+    found = opened(tmp_path)
+    assert found.store.restored().snapshot == whole
+    found.store.close(clean=True)
+
+
+def test_pieces_get_their_turn_where_batches_never_stop(tmp_path: Path) -> None:
+    store = opened(tmp_path).store
+    driver = Driver(store)
+    staged: Queue[bool] = Queue()
+    driver.disk.stage(0, b"x" * 1000, staged.put)
+    number = 0
+    while staged.empty():
+        number += 1
+        assert isinstance(driver.write(batch(number)), tuple)
+        assert number < 100_000, "the piece waits for ever"
+    driver.disk.stop()
+    store.close(clean=True)
+
+
+def test_a_piece_without_space_is_told_and_batches_go_on(tmp_path: Path, disk: FaultyDisk) -> None:
+    store = opened(tmp_path, vfs=disk.name).store
+    driver = Driver(store)
+    staged: Queue[bool] = Queue()
+    disk.faults.rules.append(full("-wal"))
+    driver.disk.stage(0, b"x", staged.put)
+    assert not staged.get(timeout=30)
+    disk.faults.rules.clear()
+    assert isinstance(driver.write(batch(1)), tuple)
+    driver.disk.stop()
+    store.close(clean=True)
+
+
+def test_a_disk_that_fails_under_a_piece_is_a_failed_disk(tmp_path: Path, disk: FaultyDisk) -> None:
+    store = opened(tmp_path, vfs=disk.name).store
+    driver = Driver(store)
+    disk.faults.rules.append(sync_error("-wal"))
+    driver.disk.stage(0, b"x", lambda _: None)
+    assert isinstance(driver.events.get(timeout=30), DiskFailed)
     driver.disk.stop()
     store.close(clean=True)
 

@@ -118,6 +118,8 @@ class Cluster:
         self._token = 0
         self.staged = 0
         """Pieces of snapshots that went to a disk by themselves."""
+        self.space = True
+        """Whether disks have room for such pieces."""
         for site in self.sites:
             site.start()
         for site in self.sites:
@@ -217,7 +219,7 @@ class Cluster:
             site.pending_batch = effects.write
         if effects.stage is not None:
             self.staged += 1
-            site.inbox.append(Staged(effects.stage.index, effects.stage.number))
+            site.inbox.append(Staged(effects.stage.index, effects.stage.number, self.space))
         for token, result in effects.answers:
             assert token not in site.answers, "answered twice"
             site.answers[token] = result

@@ -1,5 +1,7 @@
 """Three replicas, wired by hand: what happens to requests around elections, snapshots and lost members."""
 
+import msgspec
+
 from tenure.base.ids import ConsensusTerm, ElectionName, NodeId, SessionId
 from tenure.engines.native.inputs import PeerCall, PeerReply, ReplicaSettings
 from tenure.leadership.engine import (
@@ -25,6 +27,8 @@ from tenure.leadership.engine import (
     Stepdown,
     Stepped,
 )
+from tenure.leadership.machine import Machine
+from tenure.raft.entries import Image
 from tenure.raft.ready import Accepted
 from tenure.wire.frames import CallReply
 from tests.engines.native.cluster import Cluster, Site
@@ -339,6 +343,105 @@ def test_a_member_that_was_away_too_long_is_brought_up_by_a_snapshot() -> None:
     cluster.run(1_000)
     assert any(effects.replaced for effects in site.effects)
     assert site.alive.machine.hash() == cluster.leader.alive.machine.hash()
+
+
+def large(**more: int) -> ReplicaSettings:
+    """Even a small state is taken, staged and installed in pieces."""
+    return ReplicaSettings(snapshot_entries=20, snapshot_piece_bytes=1, **more)
+
+
+def test_a_large_snapshot_is_taken_over_many_turns_while_the_state_goes_on() -> None:
+    """It holds the state of its index, not what was written while it was encoded."""
+    cluster = elected(limits=large())
+    for number in range(90):
+        cluster.answer(cluster.leader, KvPut(f"k{number % 7}", b"%d" % number))
+    cluster.run(200)
+    assert cluster.staged > 20
+    for site in cluster.sites:
+        assert site.disk.snapshot is not None
+        machine = Machine.restore(site.disk.snapshot.image.pieces)
+        assert machine.state.applied <= site.disk.snapshot.index
+        assert len(site.disk.snapshot.image.pieces) > 2
+    images: dict[int, set[int]] = {}
+    for site in cluster.sites:
+        assert site.disk.snapshot is not None
+        images.setdefault(site.disk.snapshot.index, set()).add(site.disk.snapshot.image.crc)
+    assert all(len(found) == 1 for found in images.values()), "S11: equal at equal index"
+    site = cluster.followers()[0]
+    cluster.kill(site)
+    cluster.restart(site)
+    cluster.run(500)
+    assert site.alive.machine.hash() == cluster.leader.alive.machine.hash()
+
+
+def test_without_space_for_its_pieces_a_snapshot_is_given_up_and_taken_later() -> None:
+    cluster = elected(1, limits=large())
+    cluster.space = False
+    for number in range(50):
+        cluster.answer(cluster.leader, KvPut(f"k{number}", b"x"))
+    assert cluster.leader.disk.snapshot is None
+    cluster.space = True
+    for number in range(50):
+        cluster.answer(cluster.leader, KvPut(f"k{number}", b"x"))
+    assert cluster.leader.disk.snapshot is not None
+
+
+def installs(site: Site) -> bool:
+    """A snapshot is being put in place."""
+    return site.alive._installing is not None
+
+
+def brought_up(limits: ReplicaSettings) -> tuple[Cluster, Site]:
+    """A member that was away for long comes back; the others serve."""
+    cluster = elected(limits=limits)
+    site = cluster.followers()[0]
+    cluster.kill(site)
+    for number in range(90):
+        cluster.answer(cluster.leader, KvPut(f"k{number}", b"x"))
+    cluster.restart(site)
+    return cluster, site
+
+
+def test_a_large_snapshot_is_installed_over_many_turns_and_what_follows_waits_for_it() -> None:
+    cluster, site = brought_up(large(installing_entries_max=1))
+    cluster.run(1_000, until=lambda: installs(site))
+    before = site.alive.applied
+    for number in range(10):
+        cluster.answer(cluster.leader, KvPut(f"late{number}", b"x"))
+    cluster.run(1_000)
+    assert not installs(site)
+    assert sum(effects.replaced for effects in site.effects) == 1
+    assert before < site.alive.applied == cluster.leader.alive.applied
+    assert site.alive.machine.hash() == cluster.leader.alive.machine.hash()
+
+
+def test_who_is_elected_in_the_middle_of_an_install_ends_it_first() -> None:
+    """A steward must stand on the state that it decides on."""
+    cluster, site = brought_up(large(installing_entries_max=1))
+    cluster.run(1_000, until=lambda: installs(site))
+    assert installs(site)
+    site.alive._move(("leader", ConsensusTerm(99), site.member, False))
+    assert not installs(site)
+    assert site.alive.steward is not None
+    assert site.alive.machine.state.kv
+
+
+def test_an_unknown_snapshot_stops_the_member_with_a_clear_error() -> None:
+    """P10: of a newer version, which this one doesn't know."""
+    cluster = elected(limits=ReplicaSettings(snapshot_entries=20))
+    site = cluster.followers()[0]
+    cluster.kill(site)
+    for number in range(90):
+        cluster.answer(cluster.leader, KvPut(f"k{number}", b"x"))
+    core = cluster.leader.alive.raft._core
+    assert core.snapshot is not None
+    foreign = msgspec.structs.replace(core.snapshot, image=Image.of([b"\x01\0\0\0?"]))
+    core.snapshot = foreign
+    cluster.restart(site)
+    cluster.run(1_000)
+    assert site.alive.stopped
+    assert site.alive.obstacle is not None
+    assert "not a snapshot" in site.alive.obstacle
 
 
 def test_an_unknown_command_stops_the_member_with_a_clear_error() -> None:

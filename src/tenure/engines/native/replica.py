@@ -263,6 +263,7 @@ class Replica:
         turn = self.turn
         turn.stopped = True
         self._core_deadline = NEVER
+        self._installing = None
         turn.leading = turn.serving = False
         self.steward = None
         turn.out.fatal = fatal
