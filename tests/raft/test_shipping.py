@@ -77,6 +77,17 @@ def test_the_rate_is_one_for_all_followers_together() -> None:
     assert min(under_way) > 500, "neither waits for the other"
 
 
+def test_a_slow_rate_is_kept_however_often_the_leader_steps() -> None:
+    """A step every 20 µs: a byte takes 100 µs, and the fractions must not get lost."""
+    script = needing_a_snapshot("snapshot_chunk_bytes=100", "snapshot_bytes_per_s=10000")
+    more(script, "restart m3", "settle")
+    before = shipment(script).acked
+    for _ in range(1_500):
+        more(script, "wake m1 20us")
+    more(script, "settle")
+    assert shipment(script).acked >= before + 200
+
+
 def test_the_window_widens_up_to_its_limit_while_answers_come_at_once() -> None:
     script = needing_a_snapshot("snapshot_chunk_bytes=100", "snapshot_inflight_bytes_max=400")
     more(script, "hold m1>m3 SnapshotChunk", "restart m3", "settle")

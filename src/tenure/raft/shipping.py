@@ -131,10 +131,11 @@ def _measure(core: Core, shipment: Shipment) -> None:
 def _may_leave(core: Core, leader: Leader) -> bool:
     """Whether the rate allows a chunk now; else `ship_due` says when to look again."""
     settings = core.settings
-    elapsed = core.now - leader.ship_at
-    burst = settings.snapshot_chunk_bytes + settings.snapshot_bytes_per_s // _BURSTS_PER_S
-    leader.ship_credit = min(burst, leader.ship_credit + elapsed * settings.snapshot_bytes_per_s // 1_000_000)
-    leader.ship_at = core.now
+    earned = (core.now - leader.ship_at) * settings.snapshot_bytes_per_s // 1_000_000
+    if earned:  # else the next step's share begins where this one's did: steps may be shorter than a byte takes
+        burst = settings.snapshot_chunk_bytes + settings.snapshot_bytes_per_s // _BURSTS_PER_S
+        leader.ship_credit = min(burst, leader.ship_credit + earned)
+        leader.ship_at = core.now
     if leader.ship_credit >= settings.snapshot_chunk_bytes:
         return True
     missing = settings.snapshot_chunk_bytes - leader.ship_credit
