@@ -6,9 +6,9 @@ from typing import cast
 from bench.sides import Answered
 
 
-def request(method: str, path: str, authority: str, body: bytes | None = None) -> bytes:
-    """A whole request, encoded in advance."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\n"
+def request(method: str, path: str, authority: str, body: bytes | None = None, headers: str = "") -> bytes:
+    """A whole request, encoded in advance. `headers`: more of them, each with its line's end."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{headers}"
     if body is not None:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + (body or b"")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 root: Final = Path(__file__).resolve().parents[2]
@@ -80,20 +81,27 @@ class Answer:
 class Connection:
     """One kept-alive connection to one member; made anew when it broke."""
 
+    credentials: Mapping[str, str] = MappingProxyType({})
+
     def __init__(self, port: int, timeout: float = 5.0) -> None:
         self.port = port
         self.timeout = timeout
         self._http: http.client.HTTPConnection | None = None
 
+    def dial(self) -> http.client.HTTPConnection:
+        """Connect; members may live elsewhere (`lab`)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
+        connection.connect()
+        return connection
+
     def ask(self, method: Method, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
         """Raises `OSError` or `http.client.HTTPException` when there is no whole answer: the outcome is unknown."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         if self._http is None:
-            self._http = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
-            self._http.connect()
+            self._http = self.dial()
             self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            self._http.request(method, path, data, dict(headers or {}))
+            self._http.request(method, path, data, {**self.credentials, **(headers or {})})
             response = self._http.getresponse()
             raw = response.read()
         except BaseException:

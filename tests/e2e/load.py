@@ -28,9 +28,21 @@ class Gone(Exception):
 class User(threading.Thread):
     """One client. `operations` and `odd` belong to the thread until it has ended."""
 
-    def __init__(self, ports: list[int], number: int, style: Style, seed: int, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        connections: list[Connection],
+        number: int,
+        style: Style,
+        seed: int,
+        stop: threading.Event,
+        realm: str = "",
+    ) -> None:
+        """`connections`: one of its own to each member; their timeout is how long it waits for one answer. `realm`
+        begins its keys, where several loads follow each other on one cluster.
+        """
         super().__init__(name=f"user-{number}", daemon=True)
         self.number = number
+        self._realm = realm
         self.style = style
         self.operations: list[Operation] = []
         self.odd: list[str] = []
@@ -41,8 +53,8 @@ class User(threading.Thread):
         self.last_ack = time.monotonic()
         self._stop_asked = stop
         self._rng = random.Random(seed)
-        self._connections = [Connection(port, attempt_s) for port in ports]
-        self._at = number % len(ports)
+        self._connections = connections
+        self._at = number % len(connections)
         self._seen: dict[str, int] = {}
         self._client: str | None = None
         self._sequence = 0
@@ -62,10 +74,10 @@ class User(threading.Thread):
 
     def _one(self) -> None:
         dice = self._rng.random()
-        key = f"shared/{self._rng.randrange(shared_keys)}"
+        key = f"{self._realm}shared/{self._rng.randrange(shared_keys)}"
         if dice < 0.1:
             self._written += 1
-            self._put(f"own/{self.number}/{self._written}", None)
+            self._put(f"{self._realm}own/{self.number}/{self._written}", None)
         elif dice < 0.4:
             self._put(key, None)
         elif dice < 0.6:
@@ -95,7 +107,7 @@ class User(threading.Thread):
         if answer.status == 200:
             revision = answer.data["revision"]
             self._seen[key] = revision
-            if key.startswith("own/"):
+            if key.startswith(f"{self._realm}own/"):
                 self.acknowledged[key] = (value, revision)
             self._note(Operation(key, "put", called, returned, "ok", value, revision, if_revision, self.name))
             self.acks += 1
@@ -132,7 +144,7 @@ class User(threading.Thread):
             case "bare":
                 return {}
             case "key":
-                return {"Idempotency-Key": f"{self.number}:{len(self.operations)}"}
+                return {"Idempotency-Key": f"{self._realm}{self.number}:{len(self.operations)}"}
             case "sequence":
                 if self._client is None:
                     nonce = {"nonce": f"{self._rng.getrandbits(64):016x}"}

@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.applications import Applications, Loss
 from tests.e2e.cluster import Cluster, Connection, broken, cluster, eventually, now_us, patience_s
-from tests.e2e.load import Style, User
+from tests.e2e.load import Style, User, attempt_s
 from tests.sim.linearizability import Operation, check
 
 rounds: Final = int(os.environ.get("TENURE_TEST_ROUNDS", "20"))
@@ -185,7 +185,10 @@ def test_under_kills_and_stops_nothing_acknowledged_is_lost_and_at_most_one_lead
     stop = threading.Event()
     with cluster(tmp_path, size) as members, Applications(members.endpoints, election, applications, tmp_path) as apps:
         ports = [member.api for member in members.members.values()]
-        users = [User(ports, number, style, rng.getrandbits(64), stop) for number, style in enumerate(styles)]
+        users = [
+            User([Connection(port, attempt_s) for port in ports], number, style, rng.getrandbits(64), stop)
+            for number, style in enumerate(styles)
+        ]
         story = Story(members, apps, users, rng)
         for user in users:
             user.start()

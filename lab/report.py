@@ -1,0 +1,191 @@
+"""What the lab prints: tables of what was seen, and the checks that decide its exit code. PURE."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from lab.failover import Series, Strike
+from lab.network import Weather
+from lab.partitions import Outcome
+from lab.quiet import Quiet
+
+elected_rtt_max: Final = 3.0
+first_write_rtt_max: Final = 3.5
+first_write_extra_ms: Final = 20.0
+"""Two syncs, the death of a process and its noticing, on a machine that does other things too."""
+rtt_error_ms_max: Final = 1.0
+loss_without_election_max: Final = 0.05
+"""L3 of the liveness rules."""
+
+
+class Accuracy(Struct, frozen=True):
+    """Measured minus wanted round trips, in ms."""
+
+    rtt_ms: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class Check(Struct, frozen=True):
+    """One claim, and whether what was seen bears it out."""
+
+    claim: str
+    kept: bool
+    seen: str
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.kept else 'MISS'}  {self.claim}: {self.seen}"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown; the first column is text, the others are figures."""
+    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def accuracy_table(found: Sequence[Accuracy]) -> str:
+    """How true the switch is."""
+    heads = ("round trip", "error p50 ms", "p99 ms", "max ms")
+    rows = ((f"{one.rtt_ms:g} ms", f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}", f"{one.max_ms:.2f}") for one in found)
+    return table(heads, rows)
+
+
+def failover_table(found: Sequence[Series]) -> str:
+    """Medians, with the worst in brackets; times in ms, and in round trips where there are any."""
+    heads = (
+        "blow, members, network", "rounds", "noticed after ms", "noticed → elected", "→ first committed write",
+        "client beside it ms", "client elsewhere ms", "vote requests", "false elections", "writes", "lost",
+        "switch late p99 ms",
+    )  # fmt: skip
+    return table(heads, (_failover_row(series) for series in found))
+
+
+def _failover_row(series: Series) -> Sequence[str]:
+    def spread(pick: Callable[[Strike], int | None], in_rtts: bool = False) -> str:
+        median, worst = series.median_us(pick) / 1_000, series.worst_us(pick) / 1_000
+        if math.isnan(median):
+            return "–"
+        rtt = series.weather.rtt_ms
+        share = f"**{median / rtt:.2f} RTT** = " if in_rtts and rtt else ""
+        return f"{share}{median:.1f} ({worst:.1f})"
+
+    return (
+        f"{series.blow}, {series.members}, {series.weather}",
+        str(len(series.strikes)),
+        spread(lambda strike: strike.change.noticed_us - strike.change.struck_us),
+        spread(lambda strike: strike.change.convergence_us, in_rtts=True),
+        spread(lambda strike: strike.change.first_write_us, in_rtts=True),
+        spread(lambda strike: strike.client_us),
+        spread(lambda strike: strike.elsewhere_us),
+        str(sum(strike.change.asked for strike in series.strikes)),
+        str(series.false_elections),
+        str(series.written),
+        str(len(series.lost)),
+        f"{series.late_us_p99 / 1_000:.2f}",
+    )
+
+
+def quiet_table(found: Sequence[Quiet]) -> str:
+    """Elections are real vote requests; what comes behind them changed nothing."""
+    heads = (
+        "members, network", "minutes", "false elections", "leader missed", "pre-votes", "writes", "lost",
+        "longest gap ms", "packets", "of them lost", "switch late p99 ms",
+    )  # fmt: skip
+    rows = (
+        (
+            f"{one.members}, {one.weather}", f"{one.seconds / 60:g}", str(len(one.elections)), str(one.lost_leader),
+            str(one.pre_votes), str(one.written), str(len(one.lost)), f"{one.longest_gap_ms:.0f}", str(one.packets),
+            str(one.packets_lost), f"{one.late_us_p99 / 1_000:.2f}",
+        )
+        for one in found
+    )  # fmt: skip
+    return table(heads, rows)
+
+
+def partition_table(found: Sequence[Outcome]) -> str:
+    """Acknowledged while it lasted; then what was wrong afterwards."""
+    heads = (
+        "partition, members, network", "seconds", "writes", "longest gap s", "new leaders", "vote requests",
+        "served after healing s", "operations checked", "wrong",
+    )  # fmt: skip
+    rows = (
+        (
+            f"{one.nemesis}, {one.members}, {one.weather}", f"{one.seconds:g}", str(one.acks),
+            f"{one.longest_gap_s:.2f}", str(one.changes), str(one.requests), f"{one.healed_s:.2f}",
+            str(one.operations), str(len(one.wrong)),
+        )
+        for one in found
+    )  # fmt: skip
+    return table(heads, rows)
+
+
+def accuracy_checks(found: Sequence[Accuracy]) -> list[Check]:
+    """Figures of a lab that distorts would mean nothing."""
+    return [
+        Check(
+            f"round trips of {one.rtt_ms:g} ms are true to {rtt_error_ms_max:g} ms (p99)",
+            one.p99_ms < rtt_error_ms_max,
+            f"{one.p99_ms:.2f} ms",
+        )
+        for one in found
+    ]
+
+
+def failover_checks(found: Sequence[Series]) -> list[Check]:
+    """Times of kills on cables that do nothing else; no write lost and one leader a term always."""
+    checks = []
+    for series in found:
+        rtt = series.weather.rtt_ms
+        where = f"{series.blow}, {series.members} members, {series.weather}"
+        if series.blow == "kill" and rtt and series.weather == Weather(rtt):
+            elected = series.median_us(lambda strike: strike.change.convergence_us) / 1_000
+            first = series.median_us(lambda strike: strike.change.first_write_us) / 1_000
+            bound = first_write_rtt_max * rtt + first_write_extra_ms
+            of = f"median of {len(series.strikes)}"
+            checks += [
+                Check(
+                    f"{where}: elected within {elected_rtt_max:g} RTT of the loss being noticed",
+                    elected <= elected_rtt_max * rtt,
+                    f"{elected / rtt:.2f} RTT, {of}",
+                ),
+                Check(
+                    f"{where}: first committed write within {first_write_rtt_max:g} RTT + {first_write_extra_ms:g} ms",
+                    first <= bound,
+                    f"{first:.1f} ms of {bound:.1f}, {of}",
+                ),
+            ]
+        checks.append(_no_harm(where, series.lost, series.two_leaders, series.written))
+    return checks
+
+
+def quiet_checks(found: Sequence[Quiet]) -> list[Check]:
+    """Spikes may cost an election: nobody can tell a cable that hangs from a leader that does."""
+    checks = []
+    for one in found:
+        where = f"{one.members} members, {one.weather}"
+        if one.weather.loss <= loss_without_election_max and not one.weather.spike_ms:
+            claim = f"{where}: no false election in {one.seconds / 60:g} minutes"
+            checks.append(Check(claim, not one.elections, f"{len(one.elections)}"))
+        checks.append(_no_harm(where, one.lost, one.two_leaders, one.written))
+    return checks
+
+
+def partition_checks(found: Sequence[Outcome]) -> list[Check]:
+    """Never two leaders that commit: every acknowledged write is there, and one history orders them all."""
+    return [
+        Check(
+            f"{one.nemesis}, {one.members} members, {one.weather}: one history, nothing lost, one leader a term",
+            not one.wrong,
+            f"{one.operations} operations" if not one.wrong else "; ".join(one.wrong)[:2_000],
+        )
+        for one in found
+    ]
+
+
+def _no_harm(where: str, lost: Sequence[str], two_leaders: Sequence[str], written: int) -> Check:
+    wrong = [*two_leaders, *lost]
+    seen = f"{written} writes" if not wrong else "; ".join(wrong)[:2_000]
+    return Check(f"{where}: no acknowledged write lost, one leader a term", not wrong, seen)
