@@ -1,0 +1,1 @@
+"""The lab's own parts, and a short run of it with real members."""
