@@ -1,7 +1,7 @@
 # Every target does its own set-up on a fresh Debian machine (tools/setup.sh). `make help` lists them.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test verify lint fix sim mutants golden bench lab docs
+.PHONY: help setup demo test verify lint fix sim mutants golden bench lab faults docs
 
 PY := .venv/bin/python
 SEEDS ?= 100
@@ -51,7 +51,10 @@ bench: ## Tenure and etcd side by side, ROUNDS=10 interleaved rounds
 	@tools/setup.sh bench
 	@$(PY) -m bench.run --rounds $(ROUNDS) $(ARGS)
 
-lab: ## faults on real processes, for longer than in CI (ROUNDS=…)
+lab: setup ## real members in network namespaces: fail-over in round trips, loss, partitions (ARGS=…, docs/lab.md)
+	@$(PY) -m lab $(ARGS)
+
+faults: ## faults on real processes, for longer than in CI (ROUNDS=…)
 	@tools/setup.sh test
 	@TENURE_TEST_ROUNDS=$(ROUNDS) $(PY) -m pytest -q -m e2e tests/e2e
 

@@ -49,6 +49,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="kills on each network; a fourth of other blows")
     parser.add_argument("--quiet-seconds", type=float, default=long_quiet_s, help="at RTT 100 ms with 2 %% loss")
     parser.add_argument("--partition-seconds", type=float, default=8.0, help="how long each of them lasts")
+    parser.add_argument("--partition-rounds", type=int, default=1, help="how often each of them comes")
     parser.add_argument("--nemeses", default=",".join(NEMESES), help="which partitions")
     parser.add_argument(
         "--seed", type=int, default=1, help="of loss, jitter and clients' choices; timing is the machine's"
@@ -114,7 +115,7 @@ class Lab:
                 self.found.quiets.append(quiet.run(self.sizes[0], weather, seconds, self._folder(), self.args.seed))
 
     def _partitions(self) -> None:
-        names = self.args.nemeses.split(",")
+        names = self.args.nemeses.split(",") * self.args.partition_rounds
         for size in self.sizes:
             for rtt in (each for each in self.rtts if each):
                 say(f"partitions, {size} members, RTT {rtt:g} ms")

@@ -55,22 +55,20 @@ def run(names: list[str], members: int, weather: Weather, seconds: float, folder
     with Network(members, seed) as network:
         network.set_weather(weather)
         with cluster(network, folder) as made:
-            for name in names:
-                outcome = _suffer(made, name, seconds, rng)
+            for number, name in enumerate(names):
+                outcome = _suffer(made, name, f"{number}-{name}/", seconds, rng)
                 outcomes.append(outcome)
                 print(f"  {tell(outcome)}", file=sys.stderr, flush=True)
     return outcomes
 
 
-def _suffer(made: LabCluster, name: str, seconds: float, rng: random.Random) -> Outcome:
+def _suffer(made: LabCluster, name: str, realm: str, seconds: float, rng: random.Random) -> Outcome:
     network = made.network
     outcome = Outcome(name, len(made.members), network.weather, seconds)
     stop = threading.Event()
     patience_s = 0.6 + 10 * network.weather.rtt_ms / 1_000
     users = [
-        User(
-            _connections(made, patience_s), number, styles[number % len(styles)], rng.getrandbits(64), stop, f"{name}/"
-        )
+        User(_connections(made, patience_s), number, styles[number % len(styles)], rng.getrandbits(64), stop, realm)
         for number in range(users_per_member * len(made.members))
     ]
     leader = made.settled().number
