@@ -8,7 +8,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,8 @@ class Found(msgspec.Struct):
     blows: list[failover.Series] = []
     quiets: list[quiet.Quiet] = []
     outcomes: list[partitions.Outcome] = []
+    broken: list[report.Check] = []
+    """Experiments that came to no end."""
 
 
 def arguments() -> argparse.Namespace:
@@ -103,30 +106,37 @@ class Lab:
             self.found.echoes.append(seen)
 
     def _blows(self, blow: failover.Blow, size: int, weather: Weather, rounds: int) -> None:
-        say(f"{blow}, {size} members, {weather}, {rounds} rounds")
-        self.found.blows.append(failover.run(blow, size, weather, rounds, self._folder(), self.args.seed))
+        with self._experiment(f"{blow}, {size} members, {weather}, {rounds} rounds") as folder:
+            self.found.blows.append(failover.run(blow, size, weather, rounds, folder, self.args.seed))
 
     def _quiet(self) -> None:
         for rtt in (each for each in self.rtts if each):
             for weather in bad_weather(rtt):
                 longest = rtt == max(self.rtts) and weather.loss == 0.02
                 seconds = self.args.quiet_seconds / (1 if longest else 10)
-                say(f"quiet, {self.sizes[0]} members, {weather}, {seconds:g} s")
-                self.found.quiets.append(quiet.run(self.sizes[0], weather, seconds, self._folder(), self.args.seed))
+                with self._experiment(f"quiet, {self.sizes[0]} members, {weather}, {seconds:g} s") as folder:
+                    self.found.quiets.append(quiet.run(self.sizes[0], weather, seconds, folder, self.args.seed))
 
     def _partitions(self) -> None:
         names = self.args.nemeses.split(",") * self.args.partition_rounds
         for size in self.sizes:
             for rtt in (each for each in self.rtts if each):
-                say(f"partitions, {size} members, RTT {rtt:g} ms")
                 seconds, seed = self.args.partition_seconds, self.args.seed
-                self.found.outcomes += partitions.run(names, size, Weather(rtt), seconds, self._folder(), seed)
+                with self._experiment(f"partitions, {size} members, RTT {rtt:g} ms") as folder:
+                    self.found.outcomes += partitions.run(names, size, Weather(rtt), seconds, folder, seed)
 
-    def _folder(self) -> Path:
+    @contextmanager
+    def _experiment(self, what: str) -> Iterator[Path]:
+        """A fresh folder. An experiment that breaks off is a missed check, and the others go on."""
+        say(what)
         self._count += 1
         folder = self.root / f"{self._count:02}"
         folder.mkdir(parents=True)
-        return folder
+        try:
+            yield folder
+        except (AssertionError, OSError, TimeoutError) as error:
+            say(f"  broken off: {error!r}")
+            self.found.broken.append(report.Check(f"{what}: comes to its end", False, repr(error)))
 
 
 def bad_weather(rtt: float) -> list[Weather]:
@@ -155,6 +165,7 @@ def show(found: Found) -> list[report.Check]:
     if found.outcomes:
         print(f"### Partitions\n\n{report.partition_table(found.outcomes)}\n")
         checks += report.partition_checks(found.outcomes)
+    checks += found.broken
     print("### Checks\n\n" + "\n".join(str(check) for check in checks))
     return checks
 

@@ -16,8 +16,8 @@ first_write_rtt_max: Final = 3.5
 first_write_extra_ms: Final = 20.0
 """Two syncs, the death of a process and its noticing, on a machine that does other things too."""
 rtt_error_ms_max: Final = 1.0
-loss_without_election_max: Final = 0.05
-"""L3 of the liveness rules."""
+loss_without_election_max: Final = 0.02
+"""TCP holds back what follows a lost segment (P6.5); with more, both followers of three may wait at once."""
 
 
 class Accuracy(Struct, frozen=True):
