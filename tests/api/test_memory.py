@@ -88,6 +88,7 @@ def test_a_repeated_request_under_one_key_has_one_effect(server: Server) -> None
         assert server.ask("GET", "/v1/kv/a").json["value"] == 2
         other = server.ask("PUT", "/v1/kv/a", {"value": 3}, key, cold=cold)
         assert (other.status, other.json["code"]) == (422, "key_reused")
+        assert other.json["field"] == "Idempotency-Key"
 
 
 def test_a_sequenced_request_is_repeated_with_its_answer_and_refused_below_its_window(server: Server) -> None:

@@ -19,7 +19,7 @@ from tenure.leadership.engine import (
     StatusReport,
     Stepped,
 )
-from tenure.wire.bodies import Problem, kv_value_body, problem_type, status_of
+from tenure.wire.bodies import Problem, key_header, kv_value_body, problem_type, status_of
 
 _encode: Final = msgspec.json.Encoder().encode
 _JSON: Final = "application/json"
@@ -80,7 +80,7 @@ def from_refusal(refusal: Refused) -> Response:
         status_of[refusal.code],
         refusal.code,
         refusal.reason,
-        field=refusal.field,
+        field=key_header if refusal.code == "key_reused" else refusal.field,
         retry_after_ms=refusal.retry_after_ms,
         current_term=refusal.current_term,
         headers={"www-authenticate": "Bearer"} if refusal.code == "unauthorized" else None,
