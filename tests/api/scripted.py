@@ -84,6 +84,7 @@ class Scripted:
     first_kept: int = 1
     """The oldest number that a watcher can still get."""
     news: asyncio.Condition | None = None
+    nobody_is_served: Refused | None = None
 
     def _answer(self, request: AnyRequest) -> AnyResult:
         scripted = self.script(request)
@@ -148,6 +149,9 @@ class Scripted:
 
     def last_transition(self) -> int:
         return self.history[-1].number if self.history else 0
+
+    def unserving(self) -> Refused | None:
+        return self.nobody_is_served
 
     async def tell(self, *transitions: Transition) -> None:
         self.history += transitions

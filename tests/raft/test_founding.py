@@ -3,9 +3,20 @@
 import pytest
 
 from tenure.base.chance import SplitMix64
-from tenure.base.ids import MemberId
-from tenure.base.instants import Instant, WallMs
-from tenure.raft.founding import Founding, FoundPersisted, Listed, Stored
+from tenure.base.ids import MemberId, Nonce
+from tenure.base.instants import NEVER, Instant, WallMs
+from tenure.raft.founding import (
+    FoundHello,
+    Founding,
+    FoundJoined,
+    FoundPersisted,
+    FoundPropose,
+    FoundReceived,
+    FoundSeal,
+    Listed,
+    Persist,
+    Stored,
+)
 from tests.raft.town import LIST, NAMES, Town
 
 
@@ -111,3 +122,40 @@ def test_a_refused_stamp_stops_the_founding_with_its_reason() -> None:
     ready = founding.step([], Instant(0), WallMs(5))
     assert ready.persist is None
     assert ready.refused == "too early"
+
+
+def test_a_witness_is_founded_as_one_and_lists_that_differ_in_it_are_unequal() -> None:
+    town = Town()
+    witnessed = (*LIST[:2], Listed("m3", "host:m3", "witness"))
+    for name in ("m1", "m2"):
+        town.lists[name] = witnessed
+        town.start(name)
+    run(town, rounds=5)
+    assert "m3=host:m3/witness" in (town.refusals["m1"] or "")
+    assert town.sealed() == {}
+    town.lists["m3"] = witnessed
+    town.start("m3")
+    run(town, rounds=12)
+    roles = {seat.name: seat.role for seat in town.sealed()["m3"].configuration.seats}
+    assert roles == {"m1": "voter", "m2": "voter", "m3": "witness"}
+
+
+def test_who_joins_listens_to_nobody_and_is_sealed_by_what_the_cluster_answers() -> None:
+    town = Town()
+    run(town)
+    record = town.sealed()["m1"]
+    member = MemberId("b" * 16)
+    me = Listed("m4", "host:m4")
+    joins = Founding(me, member, (), Stored("empty", None), SplitMix64(1), lambda wall: 7)
+    for message in (FoundSeal(record), FoundPropose(record), town.up["m1"]._hello()):
+        ready = joins.step([FoundReceived("m1", message)], Instant(0), WallMs(5))
+        assert (ready.send, ready.persist, ready.refused, ready.deadline) == ((), None, None, NEVER)
+    lineage = (record.lineage, Nonce("d" * 16))
+    ready = joins.step([FoundJoined(record, lineage)], Instant(1), WallMs(5))
+    assert ready.persist == Persist("sealed", record, lineage)
+    ready = joins.step([FoundPersisted("sealed", record)], Instant(2), WallMs(5))
+    assert ready.sealed == record
+    again = joins.step([FoundJoined(town.sealed()["m2"], ())], Instant(3), WallMs(5))
+    assert again.persist is None, "once a member, always this one"
+    late = joins.step([FoundReceived("m2", FoundHello("m2", member, LIST, "empty", None))], Instant(4), WallMs(5))
+    assert [to for to, _ in late.send] == ["m2"], "who comes late hears the record from it too"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tenure.raft.founding import Listed
 from tenure.server.config import Address, Config, ConfigError, load, options
 
 
@@ -24,7 +25,8 @@ def test_without_anything_a_single_member_on_loopback() -> None:
         "127.0.0.1:8369",
         "tenure-data",
     )
-    assert config.cluster == (("m1", "127.0.0.1:8369"),)
+    assert config.cluster == ()
+    assert config.founders == (Listed("m1", "127.0.0.1:8369"),)
 
 
 def test_flags_beat_the_environment_and_the_environment_beats_the_file(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_a_short_or_missing_secret_is_refused(tmp_path: Path) -> None:
 def test_the_cluster_may_be_a_table_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "tenure.toml"
     file.write_text('name = "b"\n[cluster]\na = "127.0.0.1:1"\nb = "127.0.0.1:2"\n')
-    assert loaded(None, None, file).cluster == (("a", "127.0.0.1:1"), ("b", "127.0.0.1:2"))
+    assert loaded(None, None, file).cluster == (Listed("a", "127.0.0.1:1"), Listed("b", "127.0.0.1:2"))
 
 
 def test_addresses_of_version_six_keep_their_brackets() -> None:
@@ -141,3 +143,48 @@ def test_others_reach_a_member_where_the_cluster_lists_it() -> None:
     }
     assert loaded(flags).advertise_peer == Address("10.0.0.1", 9001)
     assert loaded({**flags, "advertise_peer": "10.0.0.9:9001"}).advertise_peer == Address("10.0.0.9", 9001)
+
+
+def test_a_witness_is_listed_with_its_role_as_flag_list_and_table(tmp_path: Path) -> None:
+    listed = (Listed("m1", "h:1"), Listed("m2", "h:2"), Listed("m3", "h:3", "witness"))
+    assert loaded({"cluster": "m1=h:1,m2=h:2,m3=h:3/witness"}).cluster == listed
+    assert loaded({"cluster": "m1=h:1/voter,m2=h:2,m3=h:3/witness"}).cluster == listed
+    file = tmp_path / "tenure.toml"
+    file.write_text('[cluster]\nm1 = "h:1"\nm2 = "h:2"\nm3 = "h:3/witness"\n')
+    assert loaded(None, None, file).cluster == listed
+    file.write_text('cluster = ["m1=h:1", "m2=h:2", "m3=h:3/witness"]\n')
+    assert loaded(None, None, file).cluster == listed
+    assert ",".join(str(one) for one in listed) == "m1=h:1,m2=h:2,m3=h:3/witness"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "reason"),
+    [
+        ("m1=h:1/king", "may be a voter or a /witness"),
+        ("m1=h:1/witness", "the last voter that holds the state"),
+        ("m1=h:1,m2=h:2/witness", "1 of 2 voters would be witnesses; fewer than half may be"),
+        ("m1=h:1,m2=h:2/witness,m3=h:3/witness", "2 of 3 voters would be witnesses"),
+        ("m1=h:1,m2=h:2,m3=h:3/witness,m4=h:4/witness", "2 of 4 voters would be witnesses"),
+    ],
+)
+def test_a_cluster_whose_witnesses_could_strand_data_is_refused_at_the_start(cluster: str, reason: str) -> None:
+    text = refused({"cluster": cluster})
+    assert text.startswith("cluster (--cluster): ")
+    assert reason in text
+
+
+def test_who_joins_lists_nobody_and_needs_a_name_and_an_address_of_its_own(tmp_path: Path) -> None:
+    joins = loaded({"name": "m4", "join": "http://10.0.0.1:8368,10.0.0.2"})
+    assert joins.join == ("http://10.0.0.1:8368", "http://10.0.0.2:8368")
+    assert joins.founders == ()
+    assert loaded(None, {"TENURE_JOIN": "h", "TENURE_NAME": "m4"}).join == ("http://h:8368",)
+    file = tmp_path / "tenure.toml"
+    file.write_text('name = "m4"\njoin = ["http://a:1", "b:2"]\n')
+    assert loaded(None, None, file).join == ("http://a:1", "http://b:2")
+    assert "needs a name of its own" in refused({"join": "h"})
+    assert "must look like http://host:port" in refused({"name": "m4", "join": "ftp://h"})
+    both = refused({"name": "m4", "join": "h", "cluster": "m4=h:1"})
+    assert both.startswith("join (--join): excludes --cluster (--cluster)")
+    wild = {"name": "m4", "join": "h", "peer": "0.0.0.0:9", "insecure": True}
+    assert "give --advertise-peer" in refused(wild)
+    assert loaded({**wild, "advertise_peer": "10.0.0.4:9"}).founders == ()

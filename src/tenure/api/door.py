@@ -9,11 +9,15 @@ from tenure.api.info import ServerInfo
 from tenure.api.limits import Limits
 from tenure.api.taking import Access
 from tenure.api.telemetry import Telemetry
-from tenure.leadership.engine import Engine, Submitter
+from tenure.leadership.engine import Engine, Refused, Submitter
 
 
 class Served(Engine, Submitter, Protocol):
     """An engine with a hot path."""
+
+    def unserving(self) -> Refused | None:
+        """Why nobody is served here at all: a witness, or a member that joins. None where requests are worth asking."""
+        ...
 
 
 class Guest(Protocol):

@@ -19,7 +19,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
-from tenure.api.answers import invalid, refused
+from tenure.api.answers import from_refusal, invalid, refused
 from tenure.api.calls import Call
 from tenure.api.door import Door
 from tenure.api.hub import follow
@@ -91,6 +91,9 @@ async def events(call: Call) -> Response:
     after, is_foreign = _after(call, mark)
     if call.request.method == "HEAD":
         return Response(headers=_HEADERS)
+    unserving = door.engine.unserving()
+    if unserving is not None:
+        return from_refusal(unserving)
     if door.watchers >= door.limits.watchers_max:
         return refused("too_many", "too many watchers")
     door.watchers += 1  # here: many could pass the check before the first of them is told something

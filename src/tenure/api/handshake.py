@@ -10,7 +10,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from tenure.api.answers import Rejected, problem
+from tenure.api.answers import Rejected, from_refusal, problem
 from tenure.api.door import Door
 from tenure.wire.bodies import stream_subprotocol
 
@@ -37,6 +37,11 @@ def shake(door: Door, method: bytes, url: bytes, headers: Sequence[tuple[bytes, 
     if answer.status_code != 101:
         field = getattr(library.handshake_exc, "name", None)
         return problem(answer.status_code, "bad_request", str(library.handshake_exc), field=field, closes=True)
+    unserving = door.engine.unserving()
+    if unserving is not None:  # said here, so that a client never takes an open stream for one that is of use
+        response = from_refusal(unserving)
+        response.headers["connection"] = "close"
+        return response
     if door.streams >= door.limits.streams_max:
         return problem(503, "too_many", "too many streams", closes=True)
     return answer.serialize()

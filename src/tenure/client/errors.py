@@ -89,6 +89,12 @@ class Conflict(ClientError):
     next_step = "Read the present state and decide anew."
 
 
+class UnsafeChange(ClientError):
+    """The members may not be changed so: a promise would not hold, or the cluster could stand still."""
+
+    next_step = "See the members and what they lack: `tenure member list`."
+
+
 class OutcomeUnknown(ClientError):
     """The cluster no longer knows whether this request was executed; it won't be executed again."""
 
@@ -113,6 +119,12 @@ class ProtocolError(ClientError):
     next_step = "Check that the endpoint is the API port of a member (8368 by default), and both sides' versions."
 
 
+class Unsupported(ClientError):
+    """The engine behind this endpoint has no such thing."""
+
+    next_step = "Ask a cluster of `tenure serve`."
+
+
 class LeaseLost(ClientError):
     """This process doesn't lead under this term, or can't be sure of it. `cause` says why."""
 
@@ -133,6 +145,19 @@ _of_code: Final[dict[Code, type[ClientError]]] = {
     "unknown_member": Missing,
     "unknown_key": Missing,
     "node_in_use": NodeInUse,
+    "name_in_use": Conflict,
+    "address_in_use": Conflict,
+    "id_in_use": Conflict,
+    "was_removed": Conflict,
+    "stale_configuration": Conflict,
+    "change_pending": UnsafeChange,
+    "not_caught_up": UnsafeChange,
+    "loses_quorum": UnsafeChange,
+    "last_voter": UnsafeChange,
+    "too_many_voters": UnsafeChange,
+    "too_many_members": UnsafeChange,
+    "too_many_witnesses": UnsafeChange,
+    "witness_stays": UnsafeChange,
     "not_held": NotHeld,
     "not_candidate": NotHeld,
     "outcome_unknown": OutcomeUnknown,
@@ -145,12 +170,30 @@ _of_code: Final[dict[Code, type[ClientError]]] = {
     "too_many": OverLimit,
     "no_quorum": NoQuorum,
     "founding": NoQuorum,
+    "joining": NoQuorum,
+    "no_state": NoQuorum,
     "compacted": Conflict,
+    "unsupported": Unsupported,
 }
 
 
 _next_steps: Final[dict[Code, str]] = {
     "founding": "Start all of them: every founding member takes part once, later a majority is enough.",
+    "joining": "Ask a member of the cluster (--endpoints); `tenure status` of this one says what it waits for.",
+    "no_state": "Ask another member (--endpoints): a witness serves nobody.",
+    "name_in_use": "Give the new member another name, or remove the old one: `tenure member remove`.",
+    "address_in_use": "Give it an address of its own (--peer), or remove or amend the member that has it.",
+    "id_in_use": "If it has moved: `tenure member amend NAME --peer HOST:PORT`.",
+    "was_removed": "To come back it needs an empty data directory, which draws a new id, and `tenure serve --join`.",
+    "stale_configuration": "See the members as they are (`tenure member list`), and decide anew.",
+    "change_pending": "Try again when the change under way is done; `tenure member list` shows the members.",
+    "not_caught_up": "Wait until its lag is small (`tenure status`), or let the command wait: --wait 60s.",
+    "loses_quorum": "Bring the members back that can't be heard, or remove those that are gone for ever first.",
+    "last_voter": "Add and promote another member first.",
+    "too_many_voters": "Demote or remove a voter first; observers may be more.",
+    "too_many_members": "Remove members that aren't needed.",
+    "too_many_witnesses": "Promote it as a voter, or have more voters that hold the state.",
+    "witness_stays": "Remove it and add a member with an empty data directory.",
     "unknown_key": "See the keys that exist: `tenure kv list`.",
     "unknown_member": "See the members' names: `tenure status`.",
     "unknown_session": "It ran out or was closed: open a new one.",

@@ -24,6 +24,7 @@ from tenure.client.clocks import fresh_rng
 from tenure.client.errors import ClientError, NoQuorum, OutcomeUnknown, ProtocolError, TimedOut, Unreachable, of_refused
 from tenure.leadership.engine import (
     ClientOpened,
+    Code,
     Configured,
     ElectionConfig,
     ElectionView,
@@ -45,7 +46,7 @@ from tenure.wire.bodies import (
 )
 
 T = TypeVar("T")
-Method = Literal["GET", "PUT", "POST", "DELETE"]
+Method = Literal["GET", "PUT", "POST", "PATCH", "DELETE"]
 
 timeout_seconds_default: Final = 10.0
 attempt_seconds_max: Final = 2.5
@@ -53,6 +54,8 @@ attempt_seconds_max: Final = 2.5
 connect_seconds_max: Final = 1.0
 _pause_seconds: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Between rounds over all endpoints; the last one repeats."""
+_elsewhere: Final[frozenset[Code]] = frozenset({"no_quorum", "founding", "joining", "no_state", "too_many"})
+"""Another member may answer, or this one later."""
 _too_short: Final = "Give it more time (--timeout): a member without a quorum says so after two seconds."
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -261,6 +264,10 @@ class Client:
         """Keys that begin with `prefix`, in order."""
         return _decoded(self._call("GET", "/v1/kv" + _query({"prefix": prefix, "limit": limit})), KvKeys)
 
+    def call(self, type_: type[T], method: Method, path: str, body: object = None) -> T:
+        """A call without a method of its own here, that may be repeated as it is."""
+        return _decoded(self._call(method, path, body), type_)
+
     # --- how a call is made ------------------------------------------------------------------------------------------
 
     def _change(self, method: Method, path: str, body: object, *, waits: float = 0.0) -> _Answer:
@@ -328,7 +335,7 @@ class Client:
                     report = answer if refused is None else report
                 if refused is None and answer.status < 400:
                     return answer
-                if refused is not None and refused.code not in {"no_quorum", "founding", "too_many"}:
+                if refused is not None and refused.code not in _elsewhere:
                     raise of_refused(refused)
                 if refused is not None:
                     last = of_refused(refused)
@@ -377,9 +384,9 @@ class Client:
 
     def _learn(self, report: StatusReport) -> None:
         """Members that we weren't told of come last; the consensus leader, who needn't forward, is asked first."""
-        for name, member in sorted(report.members.items()):
-            if member.api is None:
-                continue
+        for name, member in sorted(report.members.items(), key=lambda item: (item[1].role == "observer", item[0])):
+            if member.api is None or member.role == "witness":
+                continue  # observers may be far away, and witnesses serve nobody
             try:
                 url = where.address(member.api).url
             except Invalid:

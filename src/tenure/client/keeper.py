@@ -102,7 +102,7 @@ class Output:
     learnt: tuple[str, ...]
     """Addresses of members' APIs as the cluster knows them."""
     fault: str | None
-    """The stream's other end talks nonsense: close it."""
+    """The stream's other end talks nonsense, or serves nobody: close it."""
     move: bool
     """The endpoint is silent for too long: get another stream beside it."""
     finished: bool
@@ -236,7 +236,7 @@ class KeeperCore:
         """One message from the cluster."""
         try:
             received = messages.read(data)
-        except messages.Malformed as error:
+        except messages.Unusable as error:
             self._fault = str(error)
             return
         if received.id is not None:
@@ -308,8 +308,8 @@ class KeeperCore:
                     self.state.keep_at = now  # the grant may stand already
             case Withdrawn(election=election):
                 self._withdrawn(election)
-            case messages.Members(members=members):
-                self._learnt = tuple(each.api for _, each in sorted(members.items()) if each.api)
+            case messages.Members() as members:
+                self._learnt = members.endpoints()
             case _:
                 pass  # released, attached: what mattered was done when it was asked
 

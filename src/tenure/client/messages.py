@@ -15,6 +15,7 @@ from tenure.leadership.engine import (
     AnyRequest,
     Campaigning,
     ClientOpened,
+    Code,
     Kept,
     Refused,
     Released,
@@ -67,11 +68,17 @@ class Members(Struct, frozen=True, tag="status"):
 
     members: dict[str, "MemberAddress"] = {}
 
+    def endpoints(self) -> tuple[str, ...]:
+        """Who may serve us: no witness, and observers, which may be far away, last."""
+        found = [(each.role == "observer", name, each) for name, each in self.members.items() if each.role != "witness"]
+        return tuple(each.api for _, _, each in sorted(found, key=lambda one: one[:2]) if each.api)
+
 
 class MemberAddress(Struct, frozen=True):
     """Where a member's API listens."""
 
     api: str | None = None
+    role: str = "voter"
 
 
 class Unknown(Struct, frozen=True):
@@ -116,8 +123,12 @@ class Received(Struct, frozen=True):
     number: int | None = None
 
 
-class Malformed(Exception):
-    """The other side doesn't speak `tenure.v1`."""
+class Unusable(Exception):
+    """The other side doesn't speak `tenure.v1`, or says that it serves nobody."""
+
+
+serves_nobody: Final[frozenset[Code]] = frozenset({"no_state", "joining"})
+"""Refusals of a witness, and of a member that is none yet: another one may answer."""
 
 
 _head: Final = msgspec.json.Decoder(Head)
@@ -140,14 +151,16 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def read(data: bytes | str) -> Received:
-    """Read one message from the cluster; `Malformed` says what is wrong with it."""
+    """Read one message from the cluster; `Unusable` says what is wrong with it."""
     try:
         head = _head.decode(data)
         decoder = _decoders.get(head.type)
         message = Unknown(head.type) if decoder is None else decoder.decode(data)
-        return Received(head.id, message, head.session, head.number)
     except msgspec.MsgspecError as error:
-        raise Malformed(f"the server sent something that isn't {subprotocol}: {error}") from error
+        raise Unusable(f"the server sent something that isn't {subprotocol}: {error}") from error
+    if isinstance(message, Refused) and message.code in serves_nobody:
+        raise Unusable(message.reason)
+    return Received(head.id, message, head.session, head.number)
 
 
 def write(request: AnyRequest | Attach, request_id: int | None, origin: Sequenced | None) -> bytes:

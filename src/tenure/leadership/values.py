@@ -64,6 +64,7 @@ Code = Literal[
     "too_many",  # 429
     "no_quorum",  # 503, with retry_after_ms
     "founding",  # 503
+    "joining",  # 503: this member is no part of a cluster yet
     "compacted",  # 410
     "unsupported",  # 501: this engine has no such thing
     "no_state",  # 503: a witness holds nothing to answer from

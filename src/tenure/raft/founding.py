@@ -8,7 +8,8 @@ States: `empty` → `pending` → `sealed`; never back, except that a pending re
 when all listed members are reachable and none is sealed. Members are addressed by name here, because ids are what is
 being found out. The driver keeps this machine for life: a sealed one answers those who come late.
 
-Left out: joining a sealed cluster (`--join`) and replacing a member, which are membership changes (P7).
+Who joins a sealed cluster (`--join`) founds nothing: it lists nobody, says nothing here, and is sealed by what the
+cluster answers when it is added (`FoundJoined`, P7).
 """
 
 from collections.abc import Callable, Sequence
@@ -42,10 +43,15 @@ class Record(Struct, frozen=True):
 
 
 class Listed(Struct, frozen=True):
-    """One entry of `--cluster`: a name and where its peers reach it."""
+    """One entry of `--cluster`: a name, where its peers reach it, and whether it votes without state (P8)."""
 
     name: str
     peer: str
+    role: Literal["voter", "witness"] = "voter"
+
+    def __str__(self) -> str:
+        """As an operator writes it."""
+        return f"{self.name}={self.peer}" + ("/witness" if self.role == "witness" else "")
 
 
 class FoundHello(Struct, frozen=True, array_like=True, tag="fh"):
@@ -88,10 +94,11 @@ class Stored(Struct, frozen=True):
 
 
 class Persist(Struct, frozen=True):
-    """To be made durable; then `FoundPersisted` with the same value."""
+    """To be made durable; then `FoundPersisted` with the same value. `lineage`: all of it, if it has gone on."""
 
     state: Literal["pending", "sealed"]
     record: Record
+    lineage: tuple[Nonce, ...] = ()
 
 
 class FoundReceived(Struct, frozen=True):
@@ -106,6 +113,16 @@ class FoundPersisted(Struct, frozen=True):
 
     state: Literal["pending", "sealed"]
     record: Record
+
+
+class FoundJoined(Struct, frozen=True):
+    """A cluster has taken this member in: what it was founded with, and its lineage by now."""
+
+    record: Record
+    lineage: tuple[Nonce, ...]
+
+
+FoundingInput = FoundReceived | FoundPersisted | FoundJoined
 
 
 class FoundingReady(Struct, frozen=True):
@@ -135,9 +152,11 @@ class Founding:
         rng: Rng,
         stamp: Callable[[WallMs], int | str],
     ) -> None:
-        """`stamp` gives the first stamp of terms for a wall clock, or says why it refuses (P2.2)."""
-        assert me in listed
-        assert 1 <= len(listed) <= voters_max
+        """`stamp` gives the first stamp of terms for a wall clock, or says why it refuses (P2.2). `listed` is empty for
+        who joins, and may be for who is sealed.
+        """
+        assert not listed or me in listed
+        assert len(listed) <= voters_max
         self._me = me
         self._member = member
         self._listed = listed
@@ -164,9 +183,12 @@ class Founding:
         """The record that this member holds durably."""
         return self._stored.record
 
-    def step(
-        self, inputs: Sequence[FoundReceived | FoundPersisted], now: Instant, wall: WallMs, drained: bool = True
-    ) -> FoundingReady:
+    @property
+    def listed(self) -> tuple[Listed, ...]:
+        """Whom this member was told to found with."""
+        return self._listed
+
+    def step(self, inputs: Sequence[FoundingInput], now: Instant, wall: WallMs, drained: bool = True) -> FoundingReady:
         """Take what came, then, if the sockets are drained, what time demands."""
         for one in inputs:
             match one:
@@ -174,6 +196,9 @@ class Founding:
                     self._receive(one.name, one.message, now)
                 case FoundPersisted():
                     self._persisted(one, now)
+                case FoundJoined():
+                    if self._stored.state == "empty" and not self._listed:
+                        self._writing = Persist("sealed", one.record, one.lineage)
         if self._stored.state != "sealed":
             if self._is_first and self._writing is None:
                 self._lead(now, wall)
@@ -184,7 +209,7 @@ class Founding:
 
     @property
     def _is_first(self) -> bool:
-        return self._listed[0] == self._me
+        return bool(self._listed) and self._listed[0] == self._me
 
     # --- everybody
 
@@ -200,6 +225,8 @@ class Founding:
             self._propose(now)
 
     def _receive(self, name: str, message: FoundingMessage, now: Instant) -> None:
+        if not self._listed and self._stored.state != "sealed":
+            return  # who joins is told by whom it asks, and by nobody else
         match message:
             case FoundHello():
                 self._on_hello(name, message, now)
@@ -251,8 +278,9 @@ class Founding:
         if self._stored.state == "sealed" or self._writing is not None or name != self._listed[0].name:
             return
         seat = record.configuration.seat(self._member)
-        names = tuple((seat.name, seat.peer) for seat in record.configuration.seats)
-        if seat is None or seat.name != self._me.name or names != tuple((one.name, one.peer) for one in self._listed):
+        named = tuple((seat.name, seat.peer, seat.role) for seat in record.configuration.seats)
+        listed = tuple((one.name, one.peer, one.role) for one in self._listed)
+        if seat is None or seat.name != self._me.name or named != listed:
             self._refused = f"{name} proposed a record that isn't of this member and its list"
             return
         if self._stored.record == record:
@@ -261,7 +289,8 @@ class Founding:
         self._writing = Persist("pending", record)
 
     def _persisted(self, done: FoundPersisted, now: Instant) -> None:
-        assert self._writing == Persist(done.state, done.record)
+        assert self._writing is not None
+        assert (self._writing.state, self._writing.record) == (done.state, done.record)
         self._writing = None
         self._stored = Stored(done.state, done.record)
         self._refused = None
@@ -312,7 +341,7 @@ class Founding:
         if isinstance(stamp, str):
             self._refused = stamp
             return
-        seats = tuple(Seat(ids[one.name], one.name, one.peer) for one in self._listed)
+        seats = tuple(Seat(ids[one.name], one.name, one.peer, one.role) for one in self._listed)
         nonce = Nonce(f"{self._rng.u64():016x}")
         self._proposed = Record(nonce, Configuration(LogIndex(0), seats), stamp)
         self._proposed_at = now
@@ -363,7 +392,7 @@ class Founding:
             and (other.name not in self._hellos or now - self._hellos[other.name][1] > heard_within_us)
         )
         deadline = NEVER
-        if sealed is None:
+        if sealed is None and self._listed:
             deadline = self._hello_due
             if self._proposed is not None and self._proposed_at + stamp_rest_us > now:
                 deadline = min(deadline, after(self._proposed_at, stamp_rest_us))
@@ -374,4 +403,4 @@ class Founding:
 
 
 def _shown(listed: tuple[Listed, ...]) -> str:
-    return ",".join(f"{one.name}={one.peer}" for one in listed)
+    return ",".join(str(one) for one in listed)

@@ -14,24 +14,28 @@ import uvicorn
 from tenure import api
 from tenure.base.chance import SplitMix64
 from tenure.base.errors import Invalid
-from tenure.base.ids import Boot
+from tenure.base.ids import Boot, MemberId, Nonce
 from tenure.base.instants import MS, WallMs
+from tenure.engines.native.changes import record_of
 from tenure.engines.native.driver import NativeEngine
 from tenure.engines.native.inputs import ReplicaSettings, Stage, Staged
 from tenure.engines.native.member import Member
 from tenure.engines.native.replica import Replica
 from tenure.engines.native.transport import Transport
 from tenure.engines.native.transport_hub import Limits as LinkLimits
+from tenure.leadership.engine import AddMember, MembersView
 from tenure.leadership.machine import Machine
 from tenure.leadership.terms import founding_stamp
+from tenure.raft.entries import Configuration
 from tenure.raft.founding import Founding, Listed, Record, Stored
 from tenure.raft.ready import Batch
 from tenure.raft.settings import Identity, Settings
 from tenure.server.clock import RealClock
 from tenure.server.config import Address, Config, ConfigError
+from tenure.server.joining import Joiner
 from tenure.server.logs import Log
 from tenure.server.observing import Observing
-from tenure.storage import DiskThread, NoSpace, Opened, StorageError, Store
+from tenure.storage import DiskThread, NoSpace, Opened, StorageError, Store, StoredIdentity
 from tenure.wire.frames import Hello
 
 no_space_retry_s: Final = 0.5
@@ -77,6 +81,7 @@ class Assembled:
         self._loop = loop
         self._listener = listener
         self._serving: asyncio.Task[None] | None = None
+        self._joiner: Joiner | None = None
         self.disk: DiskThread | None = None
         self.name = opened.identity.name
         self.engine = NativeEngine(loop, self.clock, self.name, self.observing)
@@ -102,6 +107,8 @@ class Assembled:
         if with_api:
             self._serving = self._loop.create_task(self.server._serve([self._listener]), name="api")  # noqa: SLF001
         self.member.start(self.transport)
+        if config.join and self._opened.identity.founding == "empty":
+            self._join()
 
     async def stop(self, hand_over_s: float) -> None:
         """A planned stop: transfer first and serve until that is done, then go with a word and a clean mark."""
@@ -115,6 +122,8 @@ class Assembled:
 
     async def _end(self, clean: bool) -> None:
         self.member.stop()
+        if self._joiner is not None:
+            self._joiner.stop()
         await self.engine.close()
         await self.transport.stop(say_closing=clean)
         self.server.end()
@@ -133,26 +142,25 @@ class Assembled:
             member=identity.member,
             name=self.name,
             boot=self.boot,
-            cluster=tuple(f"{name}={peer}" for name, peer in config.cluster),
+            cluster=tuple(str(one) for one in config.founders),
             api=str(config.advertise_api),
             peer=str(config.advertise_peer),
             speaks=Settings().feature_max,
         )
 
     def _founding(self) -> Founding:
+        """What comes before taking part. A sealed directory needs no list any more, and one that joins never has it."""
         config, identity = self.config, self._opened.identity
-        listed = tuple(Listed(name, peer) for name, peer in config.cluster)
-        me = next((one for one in listed if one.name == self.name), None)
-        if me is None:
+        is_sealed = identity.founding == "sealed"
+        if config.join:
+            self._check_join(identity)
+        me = next((one for one in config.founders if one.name == self.name), None)
+        if me is None and config.founders and (config.cluster or not is_sealed):
             text = f"does not list {self.name!r}, the name that {config.data_dir} was made with and keeps"
             raise ConfigError("cluster", "configuration", f"{text}. Next step: give --name {self.name}, and list it")
+        me = me or Listed(self.name, str(config.advertise_peer))
+        listed = () if is_sealed else config.founders
         stored = Stored(identity.founding, identity.record)
-        if identity.record is not None and identity.founding == "sealed":
-            seats = {(seat.name, seat.peer) for seat in identity.record.configuration.seats}
-            if seats != set(config.cluster):
-                founded = ",".join(f"{name}={peer}" for name, peer in sorted(seats))
-                text = f"the cluster was founded as {founded} and stays so; --cluster is only compared: mend it"
-                self.log.tell("warning", "cluster_differs", text=text)
         floor = config.term_floor or None
 
         def stamp(wall: WallMs) -> int | str:
@@ -163,10 +171,60 @@ class Assembled:
 
         return Founding(me, identity.member, listed, stored, self.rng, stamp)
 
-    def set_founding(self, state: Literal["pending", "sealed"], record: Record) -> None:
+    def _check_join(self, identity: StoredIdentity) -> None:
+        """Only an empty directory joins; one that does belong to a cluster goes on there."""
+        if identity.founding == "pending":
+            text = f"{self.config.data_dir} takes part in a founding that isn't finished"
+            step = "start it with --cluster as before, or give an empty --data-dir"
+            raise ConfigError("join", "configuration", f"{text}. Next step: {step}")
+        if identity.founding == "sealed":
+            text = (
+                f"{self.name} belongs to the cluster {identity.lineage[0]} already; --join is only for its first start"
+            )
+            self.log.tell("info", "joined_already", text=text)
+
+    def _compare(self, record: Record, replica: Replica) -> None:
+        """P1.2: `--cluster` is only compared, with how the cluster was founded and with how it is by now."""
+        given = {(one.name, one.peer) for one in self.config.cluster}
+        founded, present = (
+            {(seat.name, seat.peer) for seat in seats}
+            for seats in (record.configuration.seats, replica.raft.configuration.seats)
+        )
+        if not given or given in (founded, present):
+            return
+        shown = ",".join(f"{name}={peer}" for name, peer in sorted(present))
+        text = f"the members are {shown}, and only `tenure member` changes that; --cluster is only compared: mend it"
+        self.log.tell("warning", "cluster_differs", text=text)
+
+    def _join(self) -> None:
+        """Ask a cluster to take us in, until it does."""
+        config, identity = self.config, self._opened.identity
+        request = AddMember(identity.member, self.name, str(config.advertise_peer))
+
+        def secret() -> str | None:
+            read = config.secret()
+            return None if read is None else read.decode()
+
+        self.member.joins(config.join, None)
+        self._joiner = Joiner(self._loop, config.join, secret, request, self._taken, self._hindered)
+        self._joiner.start()
+
+    def _taken(self, view: MembersView) -> None:
+        """The cluster has taken us in."""
+        if view.founding is None or all(seat.id != self._opened.identity.member for seat in view.members):
+            self._hindered("the answer is not that of a cluster that has taken this member in")
+            return
+        self.member.joined(record_of(view.founding), view.lineage)
+
+    def _hindered(self, text: str) -> None:
+        self.member.joins(self.config.join, text)
+
+    def set_founding(
+        self, state: Literal["pending", "sealed"], record: Record, lineage: tuple[Nonce, ...] = ()
+    ) -> None:
         """`native.founder.FoundingStore`. A disk that fails here ends the process, as later."""
         try:
-            self._opened.store.set_founding(state, record)
+            self._opened.store.set_founding(state, record, lineage)
         except StorageError as error:
             self.log.tell("error", "founding_not_stored", text=str(error))
             os._exit(exit_disk_failed)
@@ -178,7 +236,7 @@ class Assembled:
         restored = opened.store.restored()
         if not restored.configuration.seats:
             restored = msgspec.structs.replace(restored, configuration=record.configuration)
-        if restored.snapshot is not None:
+        if restored.snapshot is not None and not _is_witness(restored.snapshot.configuration, identity.member):
             machine = Machine.restore(restored.snapshot.image.pieces)
         else:
             machine = Machine.founded(record.lineage, record.stamp)
@@ -196,6 +254,7 @@ class Assembled:
             record=record,
         )
         self._gauges(replica)
+        self._compare(record, replica)
         call = self._loop.call_soon_threadsafe
         self.disk = DiskThread(
             opened.store,
@@ -249,6 +308,12 @@ class _Disk:
 
 exit_disk_failed: Final = 74
 """EX_IOERR: the disk failed while we ran; nothing that was not acknowledged was promised."""
+
+
+def _is_witness(configuration: Configuration, member: MemberId) -> bool:
+    """P8: a witness's snapshot stays unread."""
+    seat = configuration.seat(member)
+    return seat is not None and seat.role == "witness"
 
 
 def _quietly(call: Callable[..., object], *arguments: object) -> None:

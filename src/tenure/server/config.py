@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from tenure.base.errors import Invalid, TenureError
-from tenure.base.ids import node_id
-from tenure.raft.entries import voters_max
+from tenure.base.ids import LogIndex, MemberId, node_id
+from tenure.client import endpoints as where
+from tenure.raft import membership
+from tenure.raft.entries import Configuration, Seat, voters_max
+from tenure.raft.founding import Listed
 
-Kind = Literal["text", "integer", "switch", "path", "address", "members"]
+Kind = Literal["text", "integer", "switch", "path", "address", "members", "endpoints"]
 
 api_port: Final = 8368
 peer_port: Final = 8369
@@ -69,7 +72,10 @@ options: Final[tuple[Option, ...]] = (
     Option("peer", "address", f"127.0.0.1:{peer_port}", "Where the other members reach this one, HOST:PORT."),
     Option("advertise_api", "address", None, "Address of the API as others see it, if not that of --api."),
     Option("advertise_peer", "address", None, "Peer address as others see it, if not that of --peer."),
-    Option("cluster", "members", None, "All founding members, NAME=HOST:PORT,…; left out: a cluster of one."),
+    Option("cluster", "members", None, "All founding members, NAME=HOST:PORT,…; left out: a cluster of one. "
+           "NAME=HOST:PORT/witness votes and holds no state."),
+    Option("join", "endpoints", None, "Join the cluster behind these API addresses, as an observer; for an empty "
+           "data directory."),
     Option("cluster_secret_file", "path", None, "File with the secret that members prove to each other.", reloads=True),
     Option("require_secret", "switch", False, "Ask API callers for the secret on loopback too."),
     Option("insecure", "switch", False, "Listen beyond loopback without a secret."),
@@ -133,7 +139,9 @@ class Config:
     peer: Address
     advertise_api: Address
     advertise_peer: Address
-    cluster: tuple[tuple[str, str], ...]
+    cluster: tuple[Listed, ...]
+    """As it was given; empty if it wasn't."""
+    join: tuple[str, ...]
     cluster_secret_file: Path | None
     require_secret: bool
     insecure: bool
@@ -147,6 +155,11 @@ class Config:
     log_level: str
     log_format: str
     file: Path | None
+
+    @property
+    def founders(self) -> tuple[Listed, ...]:
+        """Who founds together, with an empty data directory: by default this member alone; nobody, if it joins."""
+        return self.cluster or (() if self.join else (Listed(self.name, str(self.advertise_peer)),))
 
     def secret(self) -> bytes | None:
         """The cluster secret, read anew each time (SIGHUP); None if none is configured."""
@@ -247,14 +260,16 @@ def _check(merged: Mapping[str, Sourced], file: Path | None) -> Config:
     except Invalid as error:
         raise fail("name", error.reason) from None
     api, peer = values["api"], values["peer"]
-    listed = dict(values["cluster"] or ()).get(values["name"])
+    cluster: tuple[Listed, ...] = values["cluster"] or ()
+    values["cluster"], values["join"] = cluster, values["join"] or ()
+    listed = next((one.peer for one in cluster if one.name == values["name"]), None)
     values["advertise_api"] = values["advertise_api"] or api
     values["advertise_peer"] = values["advertise_peer"] or (_address(listed, fail_of("cluster")) if listed else peer)
-    cluster = values["cluster"] or ((values["name"], str(values["advertise_peer"])),)
-    values["cluster"] = cluster
-    if values["name"] not in dict(cluster):
-        listed = ", ".join(name for name, _ in cluster)
-        raise fail("cluster", f"does not list this member, {values['name']!r}; it lists {listed}")
+    if cluster and listed is None:
+        names = ", ".join(one.name for one in cluster)
+        raise fail("cluster", f"does not list this member, {values['name']!r}; it lists {names}")
+    if values["join"]:
+        _check_join(values, merged, fail)
     if values["heartbeat_ms"] * 2 > values["election_floor_ms"]:
         raise fail("election_floor_ms", f"must be at least twice heartbeat_ms ({values['heartbeat_ms']})")
     if values["require_secret"] and values["cluster_secret_file"] is None:
@@ -267,6 +282,20 @@ def _check(merged: Mapping[str, Sourced], file: Path | None) -> Config:
     if values["cluster_secret_file"] is not None:
         read_secret(values["cluster_secret_file"], merged["cluster_secret_file"][1])
     return Config(**values, file=file)
+
+
+def _check_join(
+    values: Mapping[str, Any], merged: Mapping[str, Sourced], fail: Callable[[str, str], ConfigError]
+) -> None:
+    """Who joins is told apart from the others by its name, and found by them at its peer address."""
+    if values["cluster"]:
+        text = f"excludes --cluster ({merged['cluster'][1]}): a member founds a cluster, or joins one that stands"
+        raise fail("join", f"{text}. Next step: leave out one of the two")
+    if "name" not in merged:
+        raise fail("name", "a member that joins needs a name of its own. Next step: give --name")
+    if values["advertise_peer"].wildcard:
+        text = f"{values['advertise_peer']} is no address that the others could come to"
+        raise fail("advertise_peer", f"{text}. Next step: give --advertise-peer HOST:PORT")
 
 
 def _value(option: Option, value: object, source: str) -> object:
@@ -293,6 +322,8 @@ def _value(option: Option, value: object, source: str) -> object:
             return number
         case "members":
             return _members(value, fail)
+        case "endpoints":
+            return _endpoints(value, fail)
         case "address" | "path" | "text":
             if not isinstance(value, str | Path) or not str(value):
                 raise fail(f"must be a string, not empty, got {value!r}")
@@ -316,8 +347,17 @@ def _address(text: str, fail: Fail) -> Address:
     return Address(host.removeprefix("[").removesuffix("]"), int(port))
 
 
-def _members(value: object, fail: Fail) -> tuple[tuple[str, str], ...]:
-    """`m1=host:port,m2=…`, a list of such, or a TOML table of names and addresses."""
+def _endpoints(value: object, fail: Fail) -> tuple[str, ...]:
+    """API addresses as every client takes them: `http://host:port,…`, or a list."""
+    given = [str(one) for one in value] if isinstance(value, list | tuple) else str(value)
+    try:
+        return where.endpoints(given)
+    except Invalid as error:
+        raise fail(error.reason) from None
+
+
+def _members(value: object, fail: Fail) -> tuple[Listed, ...]:
+    """`m1=host:port,m2=…`, a list of such, or a TOML table of names and addresses; `/witness` behind an address."""
     if isinstance(value, Mapping):
         pairs = [(str(name), str(address)) for name, address in value.items()]
     else:
@@ -328,18 +368,29 @@ def _members(value: object, fail: Fail) -> tuple[tuple[str, str], ...]:
             if not equals:
                 raise fail(f"must be NAME=HOST:PORT,…, got {str(part)!r}")
             pairs.append((name.strip(), address.strip()))
-    names = [name for name, _ in pairs]
     if not pairs or len(pairs) > voters_max:
         raise fail(f"must list 1 to {voters_max} members, got {len(pairs)}")
-    for name, address in pairs:
-        try:
-            node_id(name, "name")
-        except Invalid as error:
-            raise fail(f"name {error.reason}") from None
-        _address(address, fail)
-        if names.count(name) > 1 or [other for _, other in pairs].count(address) > 1:
-            raise fail(f"lists {name}={address} twice")
-    return tuple(pairs)
+    listed = tuple(_listed(name, text, fail) for name, text in pairs)
+    for one in listed:
+        if [other.name for other in listed].count(one.name) > 1 or [other.peer for other in listed].count(one.peer) > 1:
+            raise fail(f"lists {one} twice")
+    seats = tuple(Seat(MemberId(one.name), one.name, one.peer, one.role) for one in listed)
+    refused = membership.refusal(Configuration(LogIndex(0), seats))
+    if isinstance(refused, membership.Refusal):
+        raise fail(refused.text)
+    return listed
+
+
+def _listed(name: str, text: str, fail: Fail) -> Listed:
+    address, slash, role = text.partition("/")
+    if slash and role not in ("witness", "voter"):
+        raise fail(f"{name} may be a voter or a /witness, got {role!r}")
+    try:
+        node_id(name, "name")
+    except Invalid as error:
+        raise fail(f"name {error.reason}") from None
+    _address(address, fail)
+    return Listed(name, address, "witness" if role == "witness" else "voter")
 
 
 def read_secret(path: Path, source: str = "cluster_secret_file") -> bytes:

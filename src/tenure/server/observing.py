@@ -110,6 +110,13 @@ class Observing:
         elif refused is None and missing and self._is_news(names):
             self._log.tell("info", "founding_waits", missing=names)
 
+    def joining(self, waits: tuple[str, ...], obstacle: str | None) -> None:
+        """Who is asked to take us in, and why they don't."""
+        if obstacle is None:
+            self._log.tell("info", "joining", asks=",".join(waits))
+        elif self._is_news(obstacle):
+            self._log.tell("warning", "joining_waits", text=obstacle)
+
     def members(self, configuration: Configuration) -> None:
         """Who is called what from now on; who has left keeps the name."""
         self._names |= {seat.id: seat.name for seat in configuration.seats}

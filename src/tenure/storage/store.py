@@ -11,7 +11,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from tenure.base.ids import BatchNumber, LogIndex, MemberId
+from tenure.base.ids import BatchNumber, LogIndex, MemberId, Nonce
 from tenure.raft.entries import Configuration, HardState, Restored, Snapshot
 from tenure.raft.founding import Record, State
 from tenure.raft.ready import Batch
@@ -187,9 +187,10 @@ class Store:
             raise self._give_up(error) from error
         self._pieces.staged(data)
 
-    def set_founding(self, state: State, record: Record | None) -> None:
-        """Durable on return (P1.2). Sealing begins the lineage with the record's nonce (P1.1)."""
-        lineage = (record.lineage,) if state == "sealed" and record is not None else ()
+    def set_founding(self, state: State, record: Record | None, lineage: tuple[Nonce, ...] = ()) -> None:
+        """Durable on return (P1.2). Sealing begins the lineage with the record's nonce (P1.1), unless it is given."""
+        if not lineage and state == "sealed" and record is not None:
+            lineage = (record.lineage,)
         identity = msgspec.structs.replace(self._identity, founding=state, record=record, lineage=lineage)
         text = encode_identity(identity)
         self._begin()

@@ -258,6 +258,7 @@ status_of: Final[dict[Code, int]] = {
     "too_many": 429,
     "no_quorum": 503,
     "founding": 503,
+    "joining": 503,
     "no_state": 503,
     "unsupported": 501,
 }

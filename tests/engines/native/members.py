@@ -6,14 +6,18 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import uvloop
 
+from tenure.engines.native.driver import NativeEngine
+from tenure.leadership.engine import Refused, Request
 from tenure.server.assembly import Assembled, bind, open_store
 from tenure.server.clock import RealClock
 from tenure.server.config import Config, load
 from tenure.server.logs import Log
 
+R = TypeVar("R")
 patience_s = 20.0
 """How long a test waits for what must come; only a failure ever waits so long."""
 
@@ -26,6 +30,20 @@ def run(story: Awaitable[None]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(tell())
+
+
+async def done(engine: NativeEngine, request: Request[R]) -> R:
+    """Ask for what must be granted."""
+    result = await engine.ask(request)
+    assert not isinstance(result, Refused), result
+    return result
+
+
+async def refused(engine: NativeEngine, request: Request[R]) -> Refused:
+    """Ask for what must be refused."""
+    result = await engine.ask(request)
+    assert isinstance(result, Refused), result
+    return result
 
 
 async def eventually(true: Callable[[], bool]) -> None:
@@ -47,27 +65,30 @@ def free_ports(count: int) -> list[int]:
 
 
 class Members:
-    """A cluster of `size` members under `folder`."""
+    """A cluster of `size` members under `folder`; the last `witnesses` of them are witnesses."""
 
-    def __init__(self, folder: Path, size: int, **flags: object) -> None:
+    def __init__(self, folder: Path, size: int, witnesses: int = 0, **flags: object) -> None:
         self._folder = folder
-        self._ports = free_ports(size)
         self._flags = flags
         self.running: dict[str, Assembled] = {}
         self.names = [f"m{number + 1}" for number in range(size)]
+        self._ports = dict(zip(self.names, free_ports(size), strict=True))
+        self._apis: dict[str, int] = {}
+        roles = dict.fromkeys(self.names[size - witnesses :], "/witness")
+        self._listed = ",".join(f"{name}=127.0.0.1:{port}{roles.get(name, '')}" for name, port in self._ports.items())
         self.logs = {name: io.StringIO() for name in self.names}
         self.crashes: list[int] = []
 
     def config(self, name: str, **flags: object) -> Config:
         """The configuration of one member."""
-        peers = dict(zip(self.names, self._ports, strict=True))
         given: dict[str, object] = {
             "name": name,
             "data_dir": str(self._folder / name),
-            "api": "127.0.0.1:0",
-            "peer": f"127.0.0.1:{peers[name]}",
-            "cluster": ",".join(f"{other}=127.0.0.1:{port}" for other, port in peers.items()),
+            "api": f"127.0.0.1:{self._apis.get(name, 0)}",
+            "peer": f"127.0.0.1:{self._ports[name]}",
         }
+        if "join" not in flags and name in self.names:
+            given["cluster"] = self._listed
         return load({**given, **self._flags, **flags}, {}, files=())
 
     async def start(self, name: str, **flags: object) -> Assembled:
@@ -76,9 +97,27 @@ class Members:
         log = Log(RealClock(), name, config.log_level, config.log_format, self.logs[name])
         member = Assembled(config, log, open_store(config), bind(config.api))
         member.observing.end = self.crashes.append
-        await member.start(with_api=False)
+        await member.start(with_api=name in self._apis)
         self.running[name] = member
         return member
+
+    def endpoint(self, name: str) -> str:
+        """Where the API of a member is, or will be from its next start on: most stories do without."""
+        if name not in self._apis:
+            (self._apis[name],) = free_ports(1)
+        return f"http://127.0.0.1:{self._apis[name]}"
+
+    def joining(self, name: str, *asked: str, **flags: object) -> Config:
+        """The configuration of a member that joins through the APIs of the members asked."""
+        if name not in self._ports:
+            (self._ports[name],) = free_ports(1)
+            self.logs[name] = io.StringIO()
+        return self.config(name, join=",".join(self.endpoint(other) for other in asked), **flags)
+
+    async def join(self, name: str, *asked: str, **flags: object) -> Assembled:
+        """Start such a member."""
+        config = self.joining(name, *asked, **flags)
+        return await self.start(name, join=",".join(config.join), **flags)
 
     async def crash(self, name: str) -> None:
         """As if its process had died."""
@@ -107,9 +146,13 @@ class Members:
 
 
 @asynccontextmanager
-async def members(folder: Path, size: int, **flags: object) -> AsyncIterator[Members]:
-    """A running cluster, ended without ceremony."""
-    cluster = Members(folder, size, **flags)
+async def members(
+    folder: Path, size: int, witnesses: int = 0, apis: tuple[str, ...] = (), **flags: object
+) -> AsyncIterator[Members]:
+    """A running cluster, ended without ceremony. Only the members in `apis` serve HTTP."""
+    cluster = Members(folder, size, witnesses, **flags)
+    for name in apis:
+        cluster.endpoint(name)
     for name in cluster.names:
         await cluster.start(name)
     try:

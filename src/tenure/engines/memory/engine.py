@@ -93,6 +93,10 @@ class MemoryEngine:
         """The number of the newest transition."""
         return self.machine.last_transition
 
+    def unserving(self) -> Refused | None:
+        """It serves whoever asks."""
+        return None
+
     # --- Submitter --------------------------------------------------------------------------------------------------
 
     def submit(self, request: AnyRequest, origin: Origin | None, answer: Answer) -> None:

@@ -188,3 +188,9 @@ def view(replica: "Replica", plan: tuple[str, ...] = ()) -> MembersView:
 def founding_of(record: Record) -> Founding:
     """What a member that joins must know of the founding."""
     return Founding(record.lineage, record.stamp, seats_of(record.configuration))
+
+
+def record_of(founding: Founding) -> Record:
+    """The other way, at the member that joins."""
+    seats = tuple(Seat(**msgspec.structs.asdict(seat)) for seat in founding.seats)
+    return Record(founding.lineage, Configuration(LogIndex(0), seats), founding.stamp)

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from tenure.engines.native.replica import Replica
 
 _NOTED: Final = Noted()
-_NO_STATE: Final = Refused("no_state", "this member is a witness and holds no state: ask another", retry_after_ms=200)
+NO_STATE: Final = Refused("no_state", "this member is a witness and holds no state: ask another", retry_after_ms=200)
 
 
 class Desk:
@@ -82,7 +82,7 @@ class Desk:
         """Take a request in. Returns its key; it may be answered already."""
         turn = self._turn
         if self._replica.witness and type(request) in (KvGet, ReadElection) and peer is None:
-            turn.out.answers.append((token, _NO_STATE))
+            turn.out.answers.append((token, NO_STATE))
             return 0
         if type(request) in (KvGet, ReadElection, Status, ListMembers) and request.stale and peer is None:  # type: ignore[union-attr]
             turn.out.answers.append((token, views.read(self._replica, request, turn.now, turn.wall)))
@@ -91,7 +91,7 @@ class Desk:
         if kind == CHANGE:
             request = self.changes.name_ids(request)
         elif self._replica.witness and peer is None and kind != NOTE and type(request) not in (Status, ListMembers):
-            turn.out.answers.append((token, _NO_STATE))
+            turn.out.answers.append((token, NO_STATE))
             return 0
         pending = Pending(token, request, origin, peer, Instant(turn.now + self._limits.ask_timeout_us))
         key = self.book.add(pending)

@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from tenure.base.clock import Clock
 from tenure.base.ids import BatchNumber, Boot, MemberId
 from tenure.base.instants import MS, Instant
+from tenure.engines.native.desk import NO_STATE
 from tenure.engines.native.inputs import (
     Asked,
     Effects,
@@ -122,10 +123,11 @@ class NativeEngine:
         self._in_flight: Batch | None = None
         self._idle: asyncio.Future[None] | None = None
         self._closed = False
+        self.beginning: Literal["founding", "joining"] = "founding"
         self.missing: tuple[str, ...] = ()
-        """While founding: who is waited for."""
+        """While founding or joining: who is waited for."""
         self.obstacle: str | None = None
-        """While founding: why it can't go on, in words for the operator."""
+        """While founding or joining: why it can't go on, in words for the operator."""
         self.answers_failed = 0
         self.on_members: Callable[[Configuration], None] | None = None
         """Hears of each change of the members: whom to dial."""
@@ -165,6 +167,12 @@ class NativeEngine:
         self._inputs.append(Asked(token, request, origin))
         self._pacer.soon()
 
+    def unserving(self) -> Refused | None:
+        """A witness, and a member that joins, serve nobody."""
+        if self._replica is None:
+            return self._joining() if self.beginning == "joining" else None
+        return NO_STATE if self._replica.witness else None
+
     def watch(self, after: int | None) -> AsyncIterator[tuple[Transition, ...] | Compacted]:
         """Transitions as this member applies them."""
         return self._watchers.watch(after, self.last_transition, self._transitions_after)
@@ -181,7 +189,7 @@ class NativeEngine:
             return StatusReport(
                 cluster_id=None,
                 member=self._name,
-                state="stopped" if self._closed else "founding" if self.obstacle is None else "refused",
+                state="stopped" if self._closed else self._beginning(),
                 quorum=False,
                 consensus=ConsensusView(None, 0, 0, 0),
                 members={},
@@ -192,10 +200,20 @@ class NativeEngine:
             )
         if self._closed:
             return Refused("no_quorum", "this member is stopping", retry_after_ms=200)
+        if self.beginning == "joining":
+            return self._joining()
         if self.obstacle is not None:
             return Refused("founding", self.obstacle, retry_after_ms=1_000)
         waits = ", ".join(self.missing) or "the other members"
         return Refused("founding", f"the cluster is being founded and waits for {waits}", retry_after_ms=500)
+
+    def _joining(self) -> Refused:
+        reason = f"this member joins a cluster and waits for {', '.join(self.missing)}"
+        return Refused("joining", f"{reason}: {self.obstacle}" if self.obstacle else reason, retry_after_ms=1_000)
+
+    def _beginning(self) -> str:
+        """Who joins goes on trying whatever the obstacle; a founding that is refused waits for an operator."""
+        return "refused" if self.beginning == "founding" and self.obstacle is not None else self.beginning
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 

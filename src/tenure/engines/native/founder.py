@@ -1,4 +1,5 @@
-"""Drives the founding (P1.2) until the record is sealed, and answers those who come late for the rest of our life.
+"""Drives the founding (P1.2) until the record is sealed, and answers those who come late for the rest of our life. Who
+joins is sealed by what it is told (`joined`).
 
 The founding is a few messages long and happens once, so its durable writes are made here, in the loop, and its deadline
 is a plain timer: nothing is served yet that they could hold up.
@@ -9,9 +10,13 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from tenure.base.clock import Clock
+from tenure.base.ids import Nonce
+from tenure.base.instants import NEVER
 from tenure.raft.founding import (
     Founding,
+    FoundingInput,
     FoundingMessage,
+    FoundJoined,
     FoundPersisted,
     FoundReceived,
     Record,
@@ -21,8 +26,10 @@ from tenure.raft.founding import (
 class FoundingStore(Protocol):
     """Where the founding's state is kept."""
 
-    def set_founding(self, state: Literal["pending", "sealed"], record: Record) -> None:
-        """Durable when it returns."""
+    def set_founding(
+        self, state: Literal["pending", "sealed"], record: Record, lineage: tuple[Nonce, ...] = ()
+    ) -> None:
+        """Durable when it returns. An empty lineage is the record's nonce alone."""
         ...
 
 
@@ -59,13 +66,17 @@ class Founder:
         """A founding message came from the member of that name."""
         self._step([FoundReceived(name, message)])
 
+    def joined(self, record: Record, lineage: tuple[Nonce, ...]) -> None:
+        """The cluster has taken us in."""
+        self._step([FoundJoined(record, lineage)])
+
     def stop(self) -> None:
         """No more steps by time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _step(self, inputs: list[FoundReceived | FoundPersisted]) -> None:
+    def _step(self, inputs: list[FoundingInput]) -> None:
         while True:
             now = self._clock.now()
             ready = self._founding.step(inputs, now, self._clock.wall())
@@ -73,7 +84,7 @@ class Founder:
                 self._send(name, message)
             if ready.persist is None:
                 break
-            self._store.set_founding(ready.persist.state, ready.persist.record)
+            self._store.set_founding(ready.persist.state, ready.persist.record, ready.persist.lineage)
             inputs = [FoundPersisted(ready.persist.state, ready.persist.record)]
         if ready.sealed is not None:
             self.stop()
@@ -85,5 +96,6 @@ class Founder:
             self._told = (ready.missing, ready.refused)
             self._tell(ready.missing, ready.refused)
         self.stop()
-        delay_s = max(0.0, (ready.deadline - now) / 1e6)
-        self._timer = self._loop.call_later(delay_s, self._step, [])
+        if ready.deadline != NEVER:
+            delay_s = max(0.0, (ready.deadline - now) / 1e6)
+            self._timer = self._loop.call_later(delay_s, self._step, [])

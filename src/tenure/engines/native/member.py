@@ -65,8 +65,12 @@ class Tells(Protocol):
         """Who is waited for, and why it can't go on."""
         ...
 
+    def joining(self, waits: tuple[str, ...], obstacle: str | None) -> None:
+        """Who is asked to take us in, and what stands in the way."""
+        ...
+
     def sealed(self, record: Record) -> None:
-        """The cluster is founded."""
+        """Part of a cluster."""
         ...
 
     def members(self, configuration: Configuration) -> None:
@@ -112,9 +116,18 @@ class Member:
     def start(self, links: Links) -> None:
         """The transport listens: dial the others and go on where the last life stopped."""
         self._links = links
-        named = (part.partition("=") for part in self._me.cluster)
-        links.set_peers({name: peer for name, _, peer in named if name != self._me.name})
+        links.set_peers({one.name: one.peer for one in self._founding.listed if one.name != self._me.name})
         self._founder.start()
+
+    def joins(self, waits: tuple[str, ...], obstacle: str | None) -> None:
+        """We ask a cluster to take us in: whom, and what stands in the way."""
+        self._engine.beginning = "joining"
+        self._engine.missing, self._engine.obstacle = waits, obstacle
+        self._tells.joining(waits, obstacle)
+
+    def joined(self, record: Record, lineage: tuple[Nonce, ...]) -> None:
+        """The cluster has taken us in: sealed as soon as that is durable."""
+        self._founder.joined(record, lineage)
 
     def stop(self) -> None:
         """The process ends."""
@@ -127,6 +140,8 @@ class Member:
         if replica is not None and other is not None:
             told = replica.raft.known_batch(other)
         lineage: tuple[Nonce, ...] = (record.lineage,) if record is not None else ()
+        if replica is not None:
+            lineage = replica.lineage
         state: State = self._founding.state
         return Hello(
             me.member, me.name, me.boot, lineage, state, me.cluster, me.api, me.peer, me.speaks, told, me.nonce
