@@ -287,7 +287,7 @@ LOG = (
     ),
     Mutant(
         "older-snapshot-installed", "P4.6", "raft/snapshots.py",
-        "    if chunk.snapshot_index <= core.commit:\n",
+        "    if chunk.snapshot_index <= core.commit and not copied:\n",
         "    if chunk.snapshot_index < 0:\n",
         "a late chunk takes back what is committed",
         ("golden:a_snapshot_never_replaces_a_newer_state",),
@@ -346,8 +346,8 @@ READS = (
     ),
     Mutant(
         "proposals-during-a-transfer", "P7.5", "raft/core.py",
-        "    elif leader.transfer is not None:\n",
-        "    elif leader.transfer is not None and False:\n",
+        "    elif leader.transfer is not None or core.is_witness:\n",
+        "    elif core.is_witness:\n",
         "the log runs away from the target of the transfer",
         ("golden:transfer_to_a_laggard_waits_for_it",),
     ),

@@ -178,7 +178,7 @@ FAILOVER = (
         ("raft/test_one_member.py::test_found_itself_voids_the_note",),
     ),
     Mutant(
-        "note-outlives-its-link", "P5.2", "raft/core.py",
+        "note-outlives-its-link", "P5.2", "raft/links.py",
         "    core.notes.pop(event.peer, None)",
         "    core.notes.get(event.peer, None)",
         "the note of a member that died too counts",
@@ -192,14 +192,14 @@ FAILOVER = (
         ("raft/test_turns.py::test_a_loss_is_told_again_each_step_while_one_waits",),
     ),
     Mutant(
-        "closing-is-a-loss", "P5.4", "raft/core.py",
+        "closing-is-a-loss", "P5.4", "raft/links.py",
         "core.watch.leader == event.peer and not event.closing:",
         "core.watch.leader == event.peer:",
         "a connection closed in order starts an election",
         ("golden:p5_4_a_closing_connection_is_no_loss",),
     ),
     Mutant(
-        "old-connection-is-a-loss", "P5.4", "raft/core.py",
+        "old-connection-is-a-loss", "P5.4", "raft/links.py",
         "    if known is not None and known.boot != event.boot:\n",
         "    if known is not None and not event.boot:\n",
         "the end of an earlier life's connection counts for the living one",
@@ -213,7 +213,7 @@ FAILOVER = (
         ("golden:p5_5_a_resigning_leader_says_so",),
     ),
     Mutant(
-        "restarted-leader-followed", "P5.5", "raft/core.py",
+        "restarted-leader-followed", "P5.5", "raft/links.py",
         "core.watch.boot is not None and core.watch.boot != event.boot:",
         "core.watch.boot is None and core.watch.boot != event.boot:",
         "a restarted process is waited for as if it led",
@@ -221,7 +221,7 @@ FAILOVER = (
     ),
     Mutant(
         "no-waiting-for-the-better", "P5.6", "raft/suspicion.py",
-        "    if suspicion.waited:\n        return False\n",
+        "    if suspicion.waited or not core.is_voter:\n        return False\n",
         "    if suspicion is not None:\n        return False\n",
         "the worse-ranked stands into the better one's election",
         ("raft/test_turns.py::test_a_better_rank_that_has_noticed_too_is_waited_for_once",),
@@ -342,7 +342,7 @@ TIMEOUTS = (
         ("raft/test_hearing.py::test_a_stall_that_its_leader_survived_is_told_with_its_heartbeats",),
     ),
     Mutant(
-        "new-connections-gap-counts", "P6.2", "raft/core.py",
+        "new-connections-gap-counts", "P6.2", "raft/links.py",
         "        core.watch.beat_at = None  # a new",
         "        pass  # a new",
         "a gap that a reconnection made is a sample",

@@ -13,6 +13,7 @@ from tenure.raft import (
     configurations,
     election,
     following,
+    links,
     reads,
     replication,
     shipping,
@@ -22,7 +23,7 @@ from tenure.raft import (
     transfer,
     witnesses,
 )
-from tenure.raft.disk import check_rollback, completed, know_batch, next_batch
+from tenure.raft.disk import completed, know_batch, next_batch
 from tenure.raft.entries import COMMAND, CONFIGURATION, FEATURE, Configuration, Entry, Restored, Snapshot
 from tenure.raft.events import (
     ChangeMembership,
@@ -63,7 +64,7 @@ from tenure.raft.messages import (
 )
 from tenure.raft.ready import Accepted, Batch, Fatal, Ready, Refused
 from tenure.raft.settings import Identity, Settings
-from tenure.raft.state import Core, Follower, Leader, Link, RoleName
+from tenure.raft.state import Core, Leader, RoleName
 
 __all__ = ["Identity", "ProgressView", "Raft", "RoleName", "Settings"]
 
@@ -263,9 +264,9 @@ class Raft:
             case ReadIndex():
                 reads.ask(core, event.token)
             case LinkUp():
-                _link_up(core, event)
+                links.up(core, event)
             case LinkLost():
-                _link_lost(core, event)
+                links.lost(core, event)
             case RttSample():
                 core.timing.rtt_sample(event.peer, event.rtt_us, core.now, counts=event.peer in core.voters)
             case Lateness():
@@ -392,52 +393,6 @@ def _propose(core: Core, event: Propose) -> None:
     else:
         entry = replication.append(core, leader, COMMAND, event.data)
         core.accepted.append(Accepted(event.token, entry.index, entry.term))
-
-
-def _link_up(core: Core, event: LinkUp) -> None:
-    peer = event.peer
-    check_rollback(core, event.told)
-    core.heard_boots.add(peer)
-    known = core.links.get(peer)
-    core.links[peer] = Link(event.boot, event.speaks)
-    core.higher_told.pop(peer, None)
-    leader = core.role
-    if isinstance(leader, Leader) and peer in leader.progress:
-        progress = leader.progress[peer]
-        progress.speaks = event.speaks
-        progress.next = LogIndex(progress.match + 1) if progress.match else progress.next
-        replication.to_probe(progress)
-        if progress.match and progress.boot == event.boot:
-            progress.state = "replicate"  # a life that has promised this much does not answer an empty probe again
-        progress.boot = event.boot
-        leader.beat_due = core.now
-    if core.watch.leader == peer:
-        core.watch.beat_at = None  # a new connection: this gap is no sample (P6.2)
-        if core.watch.boot is not None and core.watch.boot != event.boot:
-            _lost(core, "fin")  # P5.5: a restarted process never goes on leading in its term
-    if known is None:
-        suspicion.relinked(core)
-
-
-def _link_lost(core: Core, event: LinkLost) -> None:
-    known = core.links.get(event.peer)
-    if known is not None and known.boot != event.boot:
-        return  # an older life's connection
-    core.links.pop(event.peer, None)
-    core.notes.pop(event.peer, None)  # P5.2
-    if isinstance(core.role, Leader):
-        progress = core.role.progress.get(event.peer)
-        if progress is not None and progress.state != "probe":
-            progress.next = LogIndex(progress.match + 1)
-            replication.to_probe(progress)
-            progress.probe_sent = True
-    elif core.watch.leader == event.peer and not event.closing:  # P5.4
-        _lost(core, event.evidence)
-
-
-def _lost(core: Core, evidence: Literal["fin", "refused", "timeout", "resigned"]) -> None:
-    if isinstance(core.role, Follower) and core.suspicion is None:
-        suspicion.suspect(core, evidence)
 
 
 def _hand_out(core: Core) -> tuple[tuple[Entry | Snapshot, ...], bool]:

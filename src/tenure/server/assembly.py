@@ -152,6 +152,9 @@ class Assembled:
         """What comes before taking part. A sealed directory needs no list any more, and one that joins never has it."""
         config, identity = self.config, self._opened.identity
         is_sealed = identity.founding == "sealed"
+        if is_sealed and config.name != self.name:
+            text = f"is {config.name!r}, but {config.data_dir} was made with the name {self.name!r} and keeps it"
+            raise ConfigError("name", "configuration", f"{text}. Next step: give --name {self.name}")
         if config.join:
             self._check_join(identity)
         me = next((one for one in config.founders if one.name == self.name), None)
