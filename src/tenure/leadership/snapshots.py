@@ -10,6 +10,7 @@ each: the live state copies one before it changes it (`Indexes.own`), for as lon
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from struct import Struct as Layout
 from typing import Final, TypeVar
 
@@ -22,9 +23,9 @@ from tenure.leadership.limits import kv_value_bytes_max
 from tenure.leadership.state import Client, Election, Indexes, KeyedAnswer, KvEntry, Session, State
 
 snapshot_format: Final = 2
-section_bytes: Final = 128 * 1024
-"""A section ends with the record that reaches this, by estimate: a fifth of a millisecond's work."""
-section_records_max: Final = 1_000
+section_bytes: Final = 64 * 1024
+"""By estimate; a single larger record is one by itself."""
+section_records_max: Final = 500
 section_bytes_max: Final = 16 * kv_value_bytes_max
 """More announced is no section of ours."""
 _ANSWER_BYTES: Final = 80
@@ -101,15 +102,15 @@ class Frozen:
     def sections(self) -> Iterator[bytes]:
         """The same bytes for the same state: dicts keep their order of insertion, which the log decides."""
         yield _section(self._head)
-        for sessions in _cut(self._sessions, lambda _, one: 200 + 40 * len(one.holds) + 40 * len(one.candidate_of)):
+        for sessions in _cut(self._sessions, _bytes_of_sessions):
             yield _section(_Sessions(sessions))
-        for elections in _cut(self._elections, lambda _, one: 200 + 200 * len(one.history) + 80 * len(one.candidates)):
+        for elections in _cut(self._elections, _bytes_of_elections):
             yield _section(_Elections(elections))
-        for entries in _cut(self._kv, lambda key, entry: len(key) + len(entry.value) + 20):
+        for entries in _cut(self._kv, _bytes_of_keys):
             yield _section(_Keys(entries))
-        for clients in _cut(self._clients, lambda _, client: 60 + _ANSWER_BYTES * len(client.answers)):
+        for clients in _cut(self._clients, _bytes_of_clients):
             yield _section(_Clients(clients))
-        for keyed in _cut(self._keyed, lambda key, _: len(key) + 2 * _ANSWER_BYTES):
+        for keyed in _cut(self._keyed, _bytes_of_keyed):
             yield _section(_Keyed(keyed))
         yield _section(
             _End(len(self._sessions), len(self._elections), len(self._kv), len(self._clients), len(self._keyed))
@@ -131,18 +132,40 @@ def _copy_election(election: Election) -> Election:
     )  # fmt: skip
 
 
-def _cut(records: dict[K, V], size_of: Callable[[K, V], int]) -> Iterator[dict[K, V]]:
-    """The records in their order, as many at a time as fit into a section."""
-    part: dict[K, V] = {}
-    size = 0
-    for key, record in records.items():
-        part[key] = record
-        size += size_of(key, record)
-        if size >= section_bytes or len(part) >= section_records_max:
-            yield part
-            part, size = {}, 0
-    if part:
+def _cut(records: dict[K, V], size_of: Callable[[dict[K, V]], int]) -> Iterator[dict[K, V]]:
+    """The records in their order, as many at a time as fit into a section; halved until they do."""
+    items = iter(records.items())
+    while part := dict(islice(items, section_records_max)):
+        yield from _halved(part, size_of)
+
+
+def _halved(part: dict[K, V], size_of: Callable[[dict[K, V]], int]) -> Iterator[dict[K, V]]:
+    if len(part) == 1 or size_of(part) <= section_bytes:
         yield part
+        return
+    items, half = list(part.items()), len(part) // 2
+    yield from _halved(dict(items[:half]), size_of)
+    yield from _halved(dict(items[half:]), size_of)
+
+
+def _bytes_of_keys(part: dict[str, KvEntry]) -> int:
+    return 60 * len(part) + sum([len(entry.value) for entry in part.values()])
+
+
+def _bytes_of_sessions(part: dict[SessionId, Session]) -> int:
+    return 200 * len(part) + sum([40 * (len(one.holds) + len(one.candidate_of)) for one in part.values()])
+
+
+def _bytes_of_elections(part: dict[ElectionName, Election]) -> int:
+    return 200 * len(part) + sum([200 * len(one.history) + 80 * len(one.candidates) for one in part.values()])
+
+
+def _bytes_of_clients(part: dict[str, Client]) -> int:
+    return 60 * len(part) + sum([_ANSWER_BYTES * len(client.answers) for client in part.values()])
+
+
+def _bytes_of_keyed(part: dict[str, KeyedAnswer]) -> int:
+    return 2 * _ANSWER_BYTES * len(part)
 
 
 def _section(section: _Any) -> bytes:

@@ -75,7 +75,7 @@ class ReplicaSettings(Struct, frozen=True):
     """More requests than that at once are refused with `too_many`."""
     snapshot_entries: int = 10_000
     snapshot_bytes: int = 8 * 1024 * 1024
-    snapshot_piece_bytes: int = 256 * 1024
+    snapshot_piece_bytes: int = 128 * 1024
     """Of a snapshot, encoded or written at a time, by estimate; also read at a time of one that is installed."""
     installing_entries_max: int = 512
     """Entries applied in a turn that had to wait for a snapshot to be in place."""
