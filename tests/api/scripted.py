@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from tenure.api import App, Limits, Served, ServerInfo, build, server_of
-from tenure.base.ids import ElectionName, NodeId, SessionId, Term
+from tenure.base.ids import ElectionName, NodeId, Nonce, SessionId, Term
 from tenure.leadership.engine import (
     Answer,
     AnyRequest,
@@ -85,6 +85,8 @@ class Scripted:
     """The oldest number that a watcher can still get."""
     news: asyncio.Condition | None = None
     nobody_is_served: Refused | None = None
+    nonces: tuple[Nonce, ...] = (Nonce("a" * 16), Nonce("b" * 16))
+    """The cluster's lineage."""
 
     def _answer(self, request: AnyRequest) -> AnyResult:
         scripted = self.script(request)
@@ -146,6 +148,9 @@ class Scripted:
             else:
                 async with self.news:
                     await self.news.wait()
+
+    def lineage(self) -> tuple[Nonce, ...]:
+        return self.nonces
 
     def last_transition(self) -> int:
         return self.history[-1].number if self.history else 0

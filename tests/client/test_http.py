@@ -69,9 +69,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def server(answer: Callable[[Seen], Reply]) -> Iterator[tuple[str, Script]]:
+def server(answer: Callable[[Seen], Reply], base: type[Handler] = Handler) -> Iterator[tuple[str, Script]]:
     script = Script(answer)
-    handler = type("Scripted", (Handler,), {"script": script})
+    handler = type("Scripted", (base,), {"script": script})
     running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

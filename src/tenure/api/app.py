@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from tenure.api import lineage
 from tenure.api.answers import Rejected, internal, invalid, problem, refused
 from tenure.api.calls import Call
 from tenure.api.door import Door, Served
@@ -23,6 +24,7 @@ from tenure.api.routes import OPERATIONS, Operation
 from tenure.api.taking import Access, anonymous, decoded
 from tenure.api.telemetry import Telemetry
 from tenure.base.errors import Invalid
+from tenure.wire.bodies import lineage_header
 
 _log: Final = logging.getLogger("tenure.api")
 
@@ -112,15 +114,21 @@ def _endpoint(operation: Operation, door: Door) -> Callable[[Request], Awaitable
         parts = {name: decoded(part, name) for name, part in request.path_params.items()}
         headers = dict(request.headers.raw)
         principal = anonymous if operation.is_open else door.access.principal(headers)
+        said = headers.get(lineage.header)
+        if said is not None and not operation.is_open and (wrong := lineage.refusal(door, said)) is not None:
+            return wrong
         query = _query(request, operation)
         body = await _body(request, door)
         if door.is_full:
             return refused("too_many", "too many requests in flight")
         door.in_flight += 1
         try:
-            return await operation.handler(Call(door, request, parts, query, headers, body, principal))
+            response = await operation.handler(Call(door, request, parts, query, headers, body, principal))
         finally:
             door.in_flight -= 1
+        if said is not None and door.lineage:
+            response.headers[lineage_header] = door.lineage.decode()
+        return response
 
     return endpoint
 

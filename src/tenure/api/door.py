@@ -9,6 +9,7 @@ from tenure.api.info import ServerInfo
 from tenure.api.limits import Limits
 from tenure.api.taking import Access
 from tenure.api.telemetry import Telemetry
+from tenure.base.lineages import shown
 from tenure.leadership.engine import Engine, Refused, Submitter
 
 
@@ -45,6 +46,7 @@ class Door:
     """Requests that the engine was asked and hasn't answered; never more than `limits.requests_in_flight_max`."""
     closing: bool = False
     """The server goes: broken streams are our own doing now and no engine hears `Disconnected` (P3.8)."""
+    _lineage: bytes = b""
     leaving: set[Callable[[], object]] = field(default_factory=set)
     """Of calls that wait for something: called when they should end."""
 
@@ -54,6 +56,13 @@ class Door:
             self.closing = True
             for leave in list(self.leaving):
                 leave()
+
+    @property
+    def lineage(self) -> bytes:
+        """As in the header; empty before the cluster is founded, and then the same for life (P1.4)."""
+        if not self._lineage:
+            self._lineage = shown(self.engine.lineage()).encode()
+        return self._lineage
 
     @property
     def is_full(self) -> bool:

@@ -10,9 +10,10 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from tenure.api import lineage
 from tenure.api.answers import Rejected, from_refusal, problem
 from tenure.api.door import Door
-from tenure.wire.bodies import stream_subprotocol
+from tenure.wire.bodies import lineage_header, stream_subprotocol
 
 _log: Final = logging.getLogger("tenure.api.http")
 _PATH: Final = b"/v1/stream"
@@ -42,6 +43,12 @@ def shake(door: Door, method: bytes, url: bytes, headers: Sequence[tuple[bytes, 
         response = from_refusal(unserving)
         response.headers["connection"] = "close"
         return response
+    said = dict(headers).get(lineage.header)
+    if said is not None and (wrong := lineage.refusal(door, said)) is not None:
+        wrong.headers["connection"] = "close"
+        return wrong
     if door.streams >= door.limits.streams_max:
         return problem(503, "too_many", "too many streams", closes=True)
+    if said is not None and door.lineage:
+        answer.headers[lineage_header] = door.lineage.decode()
     return answer.serialize()

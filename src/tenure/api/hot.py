@@ -20,6 +20,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from tenure.api import lineage
 from tenure.api.answers import Rejected, internal, problem, refused, wire, wire_of
 from tenure.api.door import Door
 from tenure.api.handshake import shake
@@ -274,7 +275,8 @@ class HotProtocol(HttpToolsProtocol):
                 return None
         is_plain = len(headers) == len(self.headers) and headers.keys().isdisjoint(_COLD_HEADERS)
         is_kept = self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive()
-        if not (is_plain and is_kept) or length > limits.hot_body_bytes_max:
+        is_known = headers.get(lineage.header, self.door.lineage) == self.door.lineage
+        if not (is_plain and is_kept and is_known) or length > limits.hot_body_bytes_max:
             return None
         return _Hot(self, method, target, headers) if len(self._replies) < limits.pipelined_requests_max else None
 

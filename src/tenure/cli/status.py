@@ -58,6 +58,10 @@ def described(report: StatusReport) -> str:
         head.append(styled(_no_quorum(report), "bad"))
     elif report.obstacle is not None:
         head.append(styled(f"HINDERED: {report.member}: {report.obstacle}", "bad"))
+    if report.forked is not None:
+        head.append(
+            styled(f"FORKED: {report.forked}" if not report.forked.startswith("forked") else report.forked, "bad")
+        )
     parts = ["\n".join(head)]
     members = [_member(name, member) for name, member in sorted(report.members.items())]
     if members:

@@ -83,6 +83,12 @@ class Missing(ClientError):
     next_step = "Check the name; an election begins with its first campaign or configuration."
 
 
+class LeftBehind(ClientError):
+    """What answered is another cluster than the one that this client knows, a past of it, or a sibling (P1.4)."""
+
+    next_step = "Remove this endpoint; stop its member for good if it was left behind by a restore or a recovery."
+
+
 class Conflict(ClientError):
     """The state was not what the request expected, so nothing was changed."""
 
@@ -161,6 +167,8 @@ _of_code: Final[dict[Code, type[ClientError]]] = {
     "not_held": NotHeld,
     "not_candidate": NotHeld,
     "outcome_unknown": OutcomeUnknown,
+    "forked": LeftBehind,
+    "wrong_lineage": LeftBehind,
     "stale_term": StaleTerm,
     "no_eligible_successor": NoSuccessor,
     "revision_mismatch": Conflict,

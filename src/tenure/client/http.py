@@ -6,7 +6,6 @@ it takes effect once however often it is sent; one that was given up is fenced o
 """
 
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self, TypeVar
@@ -21,7 +20,18 @@ from tenure.base.errors import Invalid
 from tenure.base.ids import election_name, kv_key
 from tenure.client import endpoints as where
 from tenure.client.clocks import fresh_rng
-from tenure.client.errors import ClientError, NoQuorum, OutcomeUnknown, ProtocolError, TimedOut, Unreachable, of_refused
+from tenure.client.errors import (
+    ClientError,
+    LeftBehind,
+    NoQuorum,
+    OutcomeUnknown,
+    ProtocolError,
+    TimedOut,
+    Unreachable,
+    of_refused,
+)
+from tenure.client.known import Known, header
+from tenure.client.numbers import Numbers, Ticket
 from tenure.leadership.engine import (
     ClientOpened,
     Code,
@@ -39,10 +49,7 @@ from tenure.leadership.engine import (
 from tenure.wire.bodies import (
     KvValueBody,
     Problem,
-    answered_header,
-    client_header,
     refusal_of,
-    sequence_header,
 )
 
 T = TypeVar("T")
@@ -54,7 +61,9 @@ attempt_seconds_max: Final = 2.5
 connect_seconds_max: Final = 1.0
 _pause_seconds: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Between rounds over all endpoints; the last one repeats."""
-_elsewhere: Final[frozenset[Code]] = frozenset({"no_quorum", "founding", "joining", "no_state", "too_many"})
+_elsewhere: Final[frozenset[Code]] = frozenset(
+    {"no_quorum", "founding", "joining", "no_state", "too_many", "forked", "wrong_lineage"}
+)
 """Another member may answer, or this one later."""
 _too_short: Final = "Give it more time (--timeout): a member without a quorum says so after two seconds."
 _encode: Final = msgspec.json.Encoder().encode
@@ -68,69 +77,6 @@ class Item(Struct, frozen=True):
     revision: int
     election: str | None = None
     term: int | None = None
-
-
-class _Ticket:
-    """The origin of one call that changes something."""
-
-    def __init__(self, client: str, sequence: int) -> None:
-        self.client = client
-        self.sequence = sequence
-
-
-class _Numbers:
-    """A client session and its sequence numbers."""
-
-    def __init__(self, rng: Rng) -> None:
-        self._rng = rng
-        self._lock = threading.Lock()
-        self._client: str | None = None
-        self._nonce = f"{rng.u64():016x}"
-        self._next = 1
-        self._outstanding: set[int] = set()
-
-    def nonce(self) -> str | None:
-        """What to open a client session with; None if one is open."""
-        return self._nonce if self._client is None else None
-
-    def opened(self, client: str) -> None:
-        """A client session stands."""
-        with self._lock:
-            if self._client is None:
-                self._client, self._next = client, 1
-                self._outstanding.clear()
-
-    def forget(self, client: str) -> None:
-        """The cluster doesn't know this client session any more."""
-        with self._lock:
-            if self._client == client:
-                self._client, self._nonce = None, f"{self._rng.u64():016x}"
-
-    def draw(self) -> _Ticket:
-        """A number of its own for one call."""
-        with self._lock:
-            assert self._client is not None, "opened first"
-            ticket = _Ticket(self._client, self._next)
-            self._next += 1
-            self._outstanding.add(ticket.sequence)
-            return ticket
-
-    def headers(self, ticket: _Ticket) -> dict[str, str]:
-        """As it stands in the request."""
-        with self._lock:
-            ours = self._client == ticket.client
-            below = min(self._outstanding, default=ticket.sequence) if ours else ticket.sequence
-        return {
-            client_header: ticket.client,
-            sequence_header: str(ticket.sequence),
-            answered_header: str(min(below, ticket.sequence)),
-        }
-
-    def done(self, ticket: _Ticket) -> None:
-        """Answered, or given up."""
-        with self._lock:
-            if self._client == ticket.client:
-                self._outstanding.discard(ticket.sequence)
 
 
 class _Answer(Struct, frozen=True):
@@ -157,12 +103,13 @@ class Client:
         self._given_rng = rng
         credential = where.secret_of(secret)
         self._headers = {} if credential is None else {"Authorization": f"Bearer {credential}"}
+        self._known = Known()
         self._preferred = 0
         self._fresh()
 
     def _fresh(self) -> None:
         self._pid = os.getpid()
-        self._numbers = _Numbers(self._given_rng or fresh_rng())
+        self._numbers = Numbers(self._given_rng or fresh_rng())
         self._pool = urllib3.PoolManager(num_pools=64, maxsize=8, retries=False)
 
     def __enter__(self) -> Self:
@@ -302,7 +249,7 @@ class Client:
         *,
         waits: float = 0.0,
         accepts_503: bool = False,
-        ticket: _Ticket | None = None,
+        ticket: Ticket | None = None,
         sent: list[str] | None = None,
     ) -> _Answer:
         """One call, at one endpoint after the other, until one answers for good or the time is over."""
@@ -326,7 +273,7 @@ class Client:
                     if isinstance(last, NoQuorum):
                         raise last from None  # a member that answered tells more
                     raise
-                except Unreachable as error:
+                except (Unreachable, LeftBehind) as error:
                     last = last if isinstance(last, NoQuorum) else error  # a member that answered tells more
                     continue
                 self._preferred = place
@@ -341,6 +288,8 @@ class Client:
                     last = of_refused(refused)
             if report is not None:
                 return report  # every endpoint was asked and none has a quorum: this is what one of them knows
+            if isinstance(last, LeftBehind):
+                raise last  # the others, if there are any, aren't there
             pause = _pause_seconds[min(rounds, len(_pause_seconds) - 1)]
             rounds += 1
             time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
@@ -351,12 +300,12 @@ class Client:
         endpoint: str,
         path: str,
         data: bytes | None,
-        ticket: _Ticket | None,
+        ticket: Ticket | None,
         sent: list[str] | None,
         waits: float,
         left: float,
     ) -> _Answer:
-        headers = dict(self._headers)
+        headers = {**self._headers, header: self._known.said()}
         if data is not None:
             headers["Content-Type"] = "application/json"
         if ticket is not None:
@@ -380,6 +329,9 @@ class Client:
             raise TimedOut(reason, next_step=_too_short) from error
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{endpoint}: {_words(error)}") from error
+        why = self._known.hear(response.headers.get(header))
+        if why is not None:
+            raise LeftBehind(f"{endpoint}: {why}")
         return _Answer(response.status, response.data)
 
     def _learn(self, report: StatusReport) -> None:

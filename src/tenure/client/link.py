@@ -22,6 +22,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from tenure.client.endpoints import Address
+from tenure.client.known import Known, header
 from tenure.client.messages import subprotocol
 from tenure.wire.bodies import Problem
 
@@ -46,7 +47,10 @@ class LinkBroken(Exception):
 class Link:
     """See the module."""
 
-    def __init__(self, address: Address, where: SocketAddress, secret: str | None, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, address: Address, where: SocketAddress, secret: str | None, tls: ssl.SSLContext | None, known: Known
+    ) -> None:
+        self._known = known
         self.endpoint: Final = address.url
         self.state: Literal["connecting", "securing", "upgrading", "open"] = "connecting"
         self._address = address
@@ -61,6 +65,7 @@ class Link:
             uri, subprotocols=[Subprotocol(subprotocol)], max_size=message_bytes_max, logger=_silent
         )
         self._request = self._protocol.connect()
+        self._request.headers[header] = known.said()
         if secret is not None:
             self._request.headers["Authorization"] = f"Bearer {secret}"
         self._socket: socket.socket = socket.socket(where[0], socket.SOCK_STREAM)
@@ -198,6 +203,9 @@ class Link:
         if problem is not None:
             denied = response.status_code in {401, 403}
             raise LinkBroken(f"{self.endpoint}: answered {response.status_code}: {_text(response)}", denied=denied)
+        why = self._known.hear(response.headers.get(header))
+        if why is not None:
+            raise LinkBroken(f"{self.endpoint}: {why}")
         self.state = "open"
 
     def _frame(self, frame: Frame, messages: list[bytes]) -> None:

@@ -27,6 +27,7 @@ from tenure.client.clocks import BootClock, fresh_rng
 from tenure.client.dialer import Dialer, attempt_us_max
 from tenure.client.inbox import Inbox
 from tenure.client.keeper import KeeperCore, Output, Settings
+from tenure.client.known import Known
 from tenure.client.link import Link, LinkBroken
 from tenure.client.resolving import Resolver
 from tenure.client.signals import Signal
@@ -94,6 +95,7 @@ class Keeper:
         self._dialer = Dialer(rng)
         self._dialer.learn(self.endpoints)
         self._resolver = Resolver(self._wake)
+        self._known = Known()
         self._attempts: dict[str, Link] = {}
         """Streams on their way to being open; `_current` is the open one, perhaps to the same endpoint."""
         self._resolving: set[str] = set()
@@ -312,7 +314,7 @@ class Keeper:
             return
         tls = ssl.create_default_context() if address.secure else None
         try:
-            link = Link(address, found, self._secret, tls)
+            link = Link(address, found, self._secret, tls, self._known)
         except LinkBroken as broken:
             self._failed(endpoint, broken.reason, now)
             return

@@ -11,6 +11,7 @@ Requests and results travel as tagged JSON (API, stream) and as tagged msgpack (
 from collections.abc import AsyncIterator
 from typing import Protocol, TypeVar
 
+from tenure.base.ids import Nonce
 from tenure.leadership.members import (
     AddMember,
     AmendMember,
@@ -227,6 +228,10 @@ class Engine(Protocol):
 
     def last_transition(self) -> int:
         """The number of the newest transition applied here."""
+        ...
+
+    def lineage(self) -> tuple[Nonce, ...]:
+        """Which cluster this is, and which of its pasts (P1.4); empty before it is founded."""
         ...
 
 

@@ -5,7 +5,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from tenure.base.ids import ElectionName, MemberId, NodeId, SessionId, Term
+from tenure.base.ids import ElectionName, MemberId, NodeId, Nonce, SessionId, Term
 from tenure.leadership.values import Demand, ElectionConfig, ElectionView, HoldingView, Lease, ReleaseCause
 
 R = TypeVar("R")
@@ -300,7 +300,8 @@ class StatusReport(Struct, frozen=True, tag="status"):
 
     `state`: founding, refused (it can't found or join), stopped, or its role in the consensus. `missing`: without a
     quorum, the members that aren't heard. `obstacle`: what is in its way (it can't found, can't take part,
-    has no space on its disk), in words for the operator.
+    has no space on its disk), in words for the operator. `lineage`: the cluster's founding, restores and recoveries
+    (P1.4); `forked`: another cluster was met that came out of the same one, or out of this one.
     """
 
     cluster_id: str | None
@@ -314,6 +315,8 @@ class StatusReport(Struct, frozen=True, tag="status"):
     protection: dict[str, str] = {}
     missing: tuple[str, ...] = ()
     obstacle: str | None = None
+    lineage: tuple[Nonce, ...] = ()
+    forked: str | None = None
 
 
 class Status(Request[StatusReport], frozen=True, tag="read_status"):

@@ -55,6 +55,8 @@ Code = Literal[
     "not_held",  # 409
     "not_candidate",  # 409
     "outcome_unknown",  # 409
+    "forked",  # 409: this cluster and the one that the client knows go on from one past (P1.4)
+    "wrong_lineage",  # 409: another cluster, or a past of the one that the client knows
     "stale_term",  # 412, with current_term
     "no_eligible_successor",  # 412
     "revision_mismatch",  # 412

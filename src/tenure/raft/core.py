@@ -282,7 +282,7 @@ class Raft:
 
     def _receive(self, envelope: Envelope) -> None:  # noqa: C901 - one arm per message, no logic
         core = self._core
-        if envelope.lineage not in core.identity.lineage:
+        if envelope.lineage != core.nonce:  # P1.4: each nonce is drawn once, so the newest stands for the whole lineage
             core.trace("foreign_lineage", sender=envelope.sender, lineage=envelope.lineage)
             return
         if envelope.to != core.me:

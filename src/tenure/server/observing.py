@@ -131,6 +131,11 @@ class Observing:
         """A connection came to nothing."""
         self._log.tell("warning", "peer_rejected", text=text)
 
+    def forked(self, how: str, text: str) -> None:
+        """Two clusters of one past: only a person can end that."""
+        if self._is_news(text):
+            self._log.tell("error", "forked" if how == "forked" else "left_behind", text=text)
+
     def link(self, peer: str, state: str) -> None:
         """A peer came or went."""
         self._log.tell("info", "peer", name=peer, state=state)

@@ -220,6 +220,9 @@ key_header: Final = "Idempotency-Key"
 client_header: Final = "Tenure-Client"
 sequence_header: Final = "Tenure-Sequence"
 answered_header: Final = "Tenure-Answered-Below"
+lineage_header: Final = "Tenure-Lineage"
+"""What the client knows of the cluster's lineage (P1.4), `-` if nothing; and what the member says of it."""
+lineage_unknown: Final = "-"
 stream_subprotocol: Final = "tenure.v1"
 
 status_of: Final[dict[Code, int]] = {
@@ -235,6 +238,8 @@ status_of: Final[dict[Code, int]] = {
     "not_held": 409,
     "not_candidate": 409,
     "outcome_unknown": 409,
+    "forked": 409,
+    "wrong_lineage": 409,
     "name_in_use": 409,
     "address_in_use": 409,
     "id_in_use": 409,

@@ -89,6 +89,10 @@ class MemoryEngine:
         """Batches of transitions with `number > after` (None: from now on)."""
         return self._watch(self.last_transition() if after is None else after)
 
+    def lineage(self) -> tuple[Nonce, ...]:
+        """Drawn with the engine."""
+        return (self._lineage,)
+
     def last_transition(self) -> int:
         """The number of the newest transition."""
         return self.machine.last_transition
@@ -233,6 +237,7 @@ class MemoryEngine:
         member = MemberView(_MEMBER, "leader", None, "", self._index, 0, None, "leader")
         return StatusReport(
             cluster_id=self._lineage,
+            lineage=(self._lineage,),
             member=_NAME,
             state="leader",
             quorum=True,

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, Literal, Protocol, TypeVar
 
 from tenure.base.clock import Clock
-from tenure.base.ids import BatchNumber, Boot, MemberId
+from tenure.base.ids import BatchNumber, Boot, MemberId, Nonce
 from tenure.base.instants import MS, Instant
 from tenure.engines.native.desk import NO_STATE
 from tenure.engines.native.inputs import (
@@ -180,6 +180,10 @@ class NativeEngine:
     def last_transition(self) -> int:
         """The newest applied here; 0 before any."""
         return self._replica.machine.last_transition if self._replica is not None else 0
+
+    def lineage(self) -> tuple[Nonce, ...]:
+        """Of the cluster that this member belongs to."""
+        return self._replica.lineage if self._replica is not None else ()
 
     def _transitions_after(self, after: int) -> tuple[Transition, ...] | Compacted:
         return self._replica.machine.transitions_after(after) if self._replica is not None else ()

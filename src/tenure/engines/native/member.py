@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tenure.base.clock import Clock
 from tenure.base.ids import BatchNumber, Boot, MemberId, Nonce
+from tenure.base.lineages import relation, why_not
 from tenure.engines.native.driver import NativeEngine
 from tenure.engines.native.founder import Founder, FoundingStore
 from tenure.engines.native.inputs import PeerFrame, Stage
@@ -81,6 +82,10 @@ class Tells(Protocol):
         """Somebody was turned away, or turned us away."""
         ...
 
+    def forked(self, how: str, text: str) -> None:
+        """A cluster was met that came out of ours, or out of the same past (P1.4): `newer` or `forked`."""
+        ...
+
     def link(self, peer: str, state: str) -> None:
         """A peer came or went."""
         ...
@@ -139,9 +144,11 @@ class Member:
         told = BatchNumber(0)
         if replica is not None and other is not None:
             told = replica.raft.known_batch(other)
-        lineage: tuple[Nonce, ...] = (record.lineage,) if record is not None else ()
+        lineage: tuple[Nonce, ...] = ()
         if replica is not None:
             lineage = replica.lineage
+        elif record is not None:
+            lineage = (record.lineage,)
         state: State = self._founding.state
         return Hello(
             me.member, me.name, me.boot, lineage, state, me.cluster, me.api, me.peer, me.speaks, told, me.nonce
@@ -150,16 +157,21 @@ class Member:
     # --- Listener ---------------------------------------------------------------------------------------------------
 
     def judge(self, hello: Hello) -> str | None:
-        """Lineages that don't descend from each other don't talk (P1.4); before founding everybody listed may.
+        """Only members of one lineage talk (P1.4); before founding everybody listed may.
 
         A seat in our own configuration isn't asked for: we may be the one that is behind (P7.3).
         """
-        record, replica = self._record, self._engine.replica
-        if record is None or not hello.lineage:
+        replica = self._engine.replica
+        if replica is None or not hello.lineage:
             return None
-        if hello.lineage[0] != record.lineage:
-            return f"{hello.name} belongs to another cluster ({hello.lineage[0]}), this one is {record.lineage}"
-        if replica is not None and hello.member in replica.raft.configuration.removed:
+        why = why_not(hello.name, replica.lineage, hello.lineage)
+        if why is not None:
+            found = relation(replica.lineage, hello.lineage)
+            if found in {"forked", "newer"}:
+                replica.forked = why
+                self._tells.forked(found, why)
+            return why
+        if hello.member in replica.raft.configuration.removed:
             return f"{hello.name} ({hello.member}) was removed from this cluster"
         return None
 

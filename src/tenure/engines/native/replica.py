@@ -78,6 +78,8 @@ class Replica:
         self.limits = limits or ReplicaSettings()
         self.rng = rng
         self.turn = Turn(now)
+        self.forked: str | None = None
+        """A cluster was met that came out of ours, or out of the same past (P1.4)."""
         self.obstacle: str | None = None
         """Why it takes no part any more."""
         self.hindrance: str | None = None

@@ -41,6 +41,8 @@ def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> S
     seat = raft.configuration.seat(raft.leader) if raft.leader is not None else None
     return StatusReport(
         cluster_id=replica.lineage[0] if replica.lineage else None,
+        lineage=replica.lineage,
+        forked=replica.forked,
         member=replica.name,
         state="stopped" if replica.stopped else raft.role,
         quorum=quorum,
