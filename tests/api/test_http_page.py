@@ -17,10 +17,10 @@ STREAM = PAGE[PAGE.index("## The stream") : PAGE.index("## Health")]
 
 def test_every_call_it_names_exists() -> None:
     known = [(one.method, re.compile(re.sub(r"\{\w+\}", "[^/]+", one.path))) for one in OPERATIONS]
-    named = re.findall(r"(GET|POST|PUT|DELETE) (?:\$M)?(/[\w/{}.-]+)", PAGE)
+    named = re.findall(r"(GET|POST|PUT|PATCH|DELETE) (?:\$M)?(/[\w/{}.-]+)", PAGE)
     assert len(named) > 10
     for method, path in named:
-        plain = path.replace("{name}", "x").replace("{key}", "x").replace("{election}", "x")
+        plain = path.replace("{name}", "x").replace("{key}", "x").replace("{election}", "x").replace("{member}", "x")
         assert any(method == other and form.fullmatch(plain) for other, form in known), f"{method} {path}"
 
 
