@@ -277,6 +277,9 @@ LOG = (
         "    end = min(core.log.last_index, ",
         "what may yet be taken back is applied and told",
         ("golden:commit_does_not_need_the_leaders_own_disk", "sim:0..8"),
+        more=(
+            ("if core.commit > core.applied_to or core", "if core.log.last_index > core.applied_to or core"),
+        ),
     ),
     Mutant(
         "next-off-by-one-after-a-snapshot", "P4.6", "raft/replication.py",

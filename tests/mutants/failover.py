@@ -84,8 +84,8 @@ IDENTITY = (
     ),
     Mutant(
         "foreign-lineage-heard", "P1.3", "raft/core.py",
-        "        if envelope.lineage not in core.identity.lineage:\n",
-        "        if not envelope.lineage:\n",
+        "        if envelope.lineage != core.nonce:",
+        "        if not envelope.lineage:",
         "frames of another cluster count",
         ("raft/test_one_member.py::test_frames_of_another_cluster_count_for_nothing",),
     ),
