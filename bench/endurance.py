@@ -287,7 +287,8 @@ class Endurance:
         started = time.perf_counter()
         follower.child.start()
         await self.until(follower.ready, "the follower is not ready again")
-        self.note("restart after kill -9, to ready", f"{time.perf_counter() - started:.2f} s")
+        took = time.perf_counter() - started
+        self.note("restart after kill -9, to ready", f"{took:.2f} s ({follower.child.cpu_s():.2f} s of a core)")
         for member in self.members:
             member.child.signal(signal.SIGTERM)
         for member in self.members:
@@ -297,7 +298,8 @@ class Endurance:
             member.child.start()
         for member in self.members:
             await self.until(member.ready, f"{member.name} is not ready again")
-        self.note("restart of all three after SIGTERM, to all ready", f"{time.perf_counter() - started:.2f} s")
+        took, spent = time.perf_counter() - started, max(member.child.cpu_s() for member in self.members)
+        self.note("restart of all three after SIGTERM, to all ready", f"{took:.2f} s ({spent:.2f} s of a core each)")
         for member in self.members:
             member.look()
 

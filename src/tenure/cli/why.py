@@ -22,6 +22,7 @@ _BEGAN: Final[dict[Cause, str]] = {
     "switchover": "its predecessor was asked to hand over to it",
     "disconnected": "its predecessor's connection was lost",
     "unhealthy": "its predecessor was unhealthy",
+    "restored": "the cluster had been restored or recovered, which ended its predecessor's term",
     "paused": "the election had been paused",
     "withdrawn": "its predecessor stopped standing",
 }
@@ -35,6 +36,7 @@ _ENDED: Final[dict[Cause, str]] = {
     "switchover": "it was asked to hand over to a named successor",
     "disconnected": "its connection was lost",
     "unhealthy": "it was unhealthy",
+    "restored": "the cluster was restored or recovered, and terms from before count no more",
     "paused": "the election was paused",
     "withdrawn": "it stopped standing",
 }

@@ -70,7 +70,8 @@ def hand_over(turn: Turn, election: Election, handover: Handover) -> None:
     election.revision = turn.index
     phases: list[Phase] = []
     if known is None:
-        phases.append(Phase("unhealthy" if handover.cause == "unhealthy" else "stepdown", turn.at_ms))
+        name = handover.cause if handover.cause in {"unhealthy", "restored"} else "stepdown"
+        phases.append(Phase(name, turn.at_ms))
     if handover.fenced_off and (known is None or not known.fenced_off):
         phases.append(Phase("fenced_off", turn.at_ms))  # the operator's word, kept for ever (DESIGN 6)
     _amend(election, tuple(phases), reason=handover.reason)
@@ -100,12 +101,12 @@ def end(turn: Turn, election: Election, how: Cause, silent_ms: int | None = None
     assert holder is not None
     cause = handover.cause if handover is not None else how
     phases = (Phase("last_heard", turn.at_ms - silent_ms),) if silent_ms is not None else ()
-    last = "revoked" if how in {"stepdown", "switchover", "unhealthy"} else how
+    last = "revoked" if how in {"stepdown", "switchover", "unhealthy", "restored"} else how
     if handover is not None and handover.reason is not None:
         reason = None
     _amend(election, (*phases, Phase(last, turn.at_ms)), ended=cause, reason=reason)
     del turn.state.sessions[holder.session].holds[election.name]
-    if handover is not None:
+    if handover is not None and cause != "restored":  # that is nobody's fault
         election.bars[holder.node] = Bar("stepped_down", turn.index)
         election.successor = handover.successor
     elif how in {"released", "crash"}:

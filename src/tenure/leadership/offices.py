@@ -275,9 +275,22 @@ class Offices:
         grace_ms = self._settings.demote_grace_ms
         return Demote(self._term, holder.session, election.name, holder.term, grace_ms, reason)
 
+    def _may_be_held_elsewhere(self, election: Election, now: int) -> bool:
+        """After a restore or a recovery: by somebody who was granted it since the snapshot, for a TTL at the most."""
+        vacancy = election.vacancy
+        if vacancy is None or vacancy.cause != "restored" or election.config.mode != "exclusive":
+            return False
+        longest_ms = max((self._state.sessions[session].ttl_ms for session in election.candidates), default=0)
+        until = self._won + longest_ms * MS
+        if now < until:
+            self._agenda.add(until, ELECTION, election.name)
+        return now < until
+
     def grant(self, election: Election, now: int) -> Grant | None:
         """Who gets a vacant office."""
         if election.holder is not None or election.paused or election.name in self.granting:
+            return None
+        if self._may_be_held_elsewhere(election, now):
             return None
         standings = self.standings(election, now)
         chosen = choose(standings, election.successor)

@@ -166,6 +166,7 @@ Cause = Literal[
     "switchover",  # stepdown to a named successor
     "disconnected",  # fenced election, lost connection (P3.8)
     "unhealthy",
+    "restored",  # the cluster goes on from a snapshot, or from one member: older terms count no more (P2.1)
     "paused",
     "withdrawn",
 ]
