@@ -14,6 +14,7 @@ import uvloop
 
 from tenure.api import App, Limits, Served, ServerInfo, build, server_of
 from tenure.base.ids import ElectionName, NodeId, Nonce, SessionId, Term
+from tenure.leadership.backups import Backup
 from tenure.leadership.engine import (
     Answer,
     AnyRequest,
@@ -87,6 +88,9 @@ class Scripted:
     nobody_is_served: Refused | None = None
     nonces: tuple[Nonce, ...] = (Nonce("a" * 16), Nonce("b" * 16))
     """The cluster's lineage."""
+    backups: list[bool] = field(default_factory=list)
+    """Of each call for the state as a whole, whether it may be stale."""
+    backed_up: Backup | None = None
 
     def _answer(self, request: AnyRequest) -> AnyResult:
         scripted = self.script(request)
@@ -148,6 +152,10 @@ class Scripted:
             else:
                 async with self.news:
                     await self.news.wait()
+
+    async def backup(self, stale: bool) -> Backup | Refused:
+        self.backups.append(stale)
+        return self.backed_up or Refused("no_quorum", "2 of 3 are missing")
 
     def lineage(self) -> tuple[Nonce, ...]:
         return self.nonces

@@ -42,6 +42,7 @@ class Door:
     guests: set[Guest] = field(default_factory=set)
     streams: int = 0
     watchers: int = 0
+    snapshots: int = 0
     in_flight: int = 0
     """Requests that the engine was asked and hasn't answered; never more than `limits.requests_in_flight_max`."""
     closing: bool = False

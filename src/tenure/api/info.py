@@ -1,6 +1,12 @@
 """What the API knows about its own member."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+
+def _system_wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,3 +17,5 @@ class ServerInfo:
     version: str
     secret: bytes | None = field(default=None, repr=False)
     """The cluster secret; when set, callers prove it as `Authorization: Bearer …` (all but `/livez`)."""
+    wall_ms: Callable[[], int] = _system_wall_ms
+    """Unix ms, for people."""

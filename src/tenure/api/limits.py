@@ -21,6 +21,8 @@ class Limits:
     watchers_max: int = 512
     """SSE readers, and observers on streams, together."""
     long_polls_max: int = 4_096
+    snapshots_max: int = 2
+    """Being sent at once (`GET /v1/snapshot`): each keeps what it froze from being forgotten."""
     streams_max: int = 2_048
     stream_message_bytes_max: int = 64 * 1024
     stream_in_flight_max: int = 4_096

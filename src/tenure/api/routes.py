@@ -8,6 +8,7 @@ from starlette.responses import Response
 from tenure.api import calls, members
 from tenure.api.calls import Handler
 from tenure.api.events import events
+from tenure.api.snapshot import snapshot
 from tenure.leadership import engine
 from tenure.wire import bodies
 
@@ -174,6 +175,10 @@ OPERATIONS: Final = (
     Operation(
         "GET", "/v1/events", events, "All transitions as server-sent events, resumable by Last-Event-ID",
         answers={200: None}, query=("after",),
+    ),
+    Operation(
+        "GET", "/v1/snapshot", snapshot, "The state as a file, for `tenure snapshot inspect` and `restore`",
+        answers={200: None}, query=_CONSISTENCY,
     ),
     Operation("GET", "/livez", calls.livez, "The process serves", is_open=True),
     Operation(

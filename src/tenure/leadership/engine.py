@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol, TypeVar
 
 from tenure.base.ids import Nonce
+from tenure.leadership.backups import Backup
 from tenure.leadership.members import (
     AddMember,
     AmendMember,
@@ -228,6 +229,10 @@ class Engine(Protocol):
 
     def last_transition(self) -> int:
         """The number of the newest transition applied here."""
+        ...
+
+    async def backup(self, stale: bool) -> Backup | Refused:
+        """The state as a whole; unless `stale`, everything that was acknowledged before the call is in it."""
         ...
 
     def lineage(self) -> tuple[Nonce, ...]:

@@ -12,6 +12,7 @@ from tenure.base.ids import ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import MS, NEVER, SECOND, Instant, after
 from tenure.engines.memory.clock import ManualClock, SystemClock
 from tenure.leadership import commands, terms
+from tenure.leadership.backups import Backup
 from tenure.leadership.checks import check
 from tenure.leadership.engine import (
     Answer,
@@ -96,6 +97,12 @@ class MemoryEngine:
     def last_transition(self) -> int:
         """The number of the newest transition."""
         return self.machine.last_transition
+
+    async def backup(self, stale: bool) -> Backup | Refused:
+        """What is written here is applied at once, so it is never stale."""
+        state = self.machine.state
+        sections = self.machine.freeze().sections()
+        return Backup(state.lineage, state.applied, ConsensusTerm(0), 1, (), sections)
 
     def unserving(self) -> Refused | None:
         """It serves whoever asks."""

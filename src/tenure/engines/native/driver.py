@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol, TypeVar
 from tenure.base.clock import Clock
 from tenure.base.ids import BatchNumber, Boot, MemberId, Nonce
 from tenure.base.instants import MS, Instant
+from tenure.engines.native import backups
 from tenure.engines.native.desk import NO_STATE
 from tenure.engines.native.inputs import (
     Asked,
@@ -29,6 +30,7 @@ from tenure.engines.native.inputs import (
 from tenure.engines.native.pacing import Pacer
 from tenure.engines.native.replica import Replica
 from tenure.engines.native.watching import Watchers
+from tenure.leadership.backups import Backup
 from tenure.leadership.checks import check
 from tenure.leadership.engine import (
     Answer,
@@ -129,6 +131,8 @@ class NativeEngine:
         self.obstacle: str | None = None
         """While founding or joining: why it can't go on, in words for the operator."""
         self.answers_failed = 0
+        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
+        """Who waits until so much is applied here."""
         self.on_members: Callable[[Configuration], None] | None = None
         """Hears of each change of the members: whom to dial."""
 
@@ -184,6 +188,18 @@ class NativeEngine:
     def lineage(self) -> tuple[Nonce, ...]:
         """Of the cluster that this member belongs to."""
         return self._replica.lineage if self._replica is not None else ()
+
+    async def backup(self, stale: bool) -> Backup | Refused:
+        """The state as a whole."""
+        return await backups.backup(self, stale)
+
+    async def applied(self, index: int) -> None:
+        """Wait until this member has applied so far."""
+        assert self._replica is not None
+        if self._replica.applied < index:
+            reached: asyncio.Future[None] = self._loop.create_future()
+            self._awaited.append((index, reached))
+            await reached
 
     def _transitions_after(self, after: int) -> tuple[Transition, ...] | Compacted:
         return self._replica.machine.transitions_after(after) if self._replica is not None else ()
@@ -335,6 +351,8 @@ class NativeEngine:
             answer = self._answers.pop(token, None)
             if answer is not None:
                 self._deliver(answer, result)
+        if self._awaited:
+            self._wake_awaiting()
         if effects.replaced:
             self._watchers.skipped()
         elif effects.transitions:
@@ -345,6 +363,14 @@ class NativeEngine:
             self.on_members(effects.configuration)
         if effects.fatal is not None:
             self._observer.stopped(effects.fatal)
+
+    def _wake_awaiting(self) -> None:
+        assert self._replica is not None
+        applied, waiting = self._replica.applied, self._awaited
+        self._awaited = [one for one in waiting if one[0] > applied and not one[1].done()]
+        for index, reached in waiting:
+            if index <= applied and not reached.done():
+                reached.set_result(None)
 
     def _deliver(self, answer: Answer, result: AnyResult) -> None:
         try:
