@@ -66,7 +66,7 @@ def election_view(revision: int = 5, node: str | None = "a", term: int = TERM) -
 def report(*, quorum: bool = True, leader: str | None = "m1") -> StatusReport:
     member: Any = MemberView("00000000000000a1", "leader", None, "127.0.0.1:1", 9, 3, 0.2, "ok")  # type: ignore[arg-type]
     return StatusReport(
-        "00000000000000c1", "m1", "serving", quorum, ConsensusView(leader, 4, 9, 9), {"m1": member}, {},
+        "00000000000000c1", "m1", "serving", quorum, ConsensusView(leader, 4, 9, 9, 0), {"m1": member}, {},
         {"orders": election_view()},
     )  # fmt: skip
 

@@ -34,7 +34,13 @@ def test_status_shows_members_elections_and_nodes(ask: Tenure, url: str) -> None
     ("state", "missing", "obstacle", "said"),
     [
         ("founding", ("m2", "m3"), None, "FOUNDING: waits for m2, m3;"),
-        ("refused", (), "the cluster stands", "REFUSED: m1 can't found or join the cluster: the cluster stands"),
+        (
+            "refused",
+            (),
+            "the cluster stands",
+            "REFUSED: m1 can't found or join the cluster: the cluster stands",
+        ),
+        ("joining", ("http://h:1",), "no answer", "JOINING: m1 asks http://h:1 to take it in: no answer"),
         ("stopped", (), "an unknown command", "STOPPED: m1 takes no part any more: an unknown command"),
         ("follower", ("m2",), None, "m1 hears no leader. Not connected: m2. See that the others run"),
     ],

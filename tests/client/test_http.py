@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from tenure.client import errors
+from tenure.client.errors import of_refused
 from tenure.client.http import Client
+from tenure.leadership.engine import Code, Refused
 
 
 @dataclass
@@ -236,3 +238,20 @@ def test_a_forked_child_has_a_client_session_of_its_own() -> None:
     first, childs, second = script.seen
     assert childs.headers["tenure-client"] != first.headers["tenure-client"]
     assert (second.headers["tenure-client"], second.headers["tenure-sequence"]) == (first.headers["tenure-client"], "2")
+
+
+def test_every_code_of_the_cluster_has_its_error() -> None:
+    for code in get_args(Code):
+        error = of_refused(Refused(code, "because"))
+        assert error.code == code
+        assert str(error).startswith("because. ")
+
+
+@pytest.mark.parametrize("code", ["no_state", "joining"])
+def test_a_witness_and_a_member_that_joins_are_passed_over(code: str) -> None:
+    value = {"type": "kv_value", "key": "a", "value": 1, "revision": 7}
+    with server(lambda _: problem(503, code)) as (one, _), server(lambda _: (200, value)) as (other, _):
+        with Client([one, other]) as client:
+            assert client.kv_get("a").value == 1
+        with Client([one], timeout=0.2) as client, pytest.raises(errors.NoQuorum, match="member"):
+            client.kv_get("a")

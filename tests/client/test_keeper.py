@@ -445,3 +445,33 @@ def test_endpoints_are_learnt_from_the_status() -> None:
     stage.say(type="status", id=stage.find("read_status")["id"], members={"m2": {"api": "127.0.0.1:8002"}, "m3": {}})
     assert stage.output is not None
     assert stage.output.learnt == ("127.0.0.1:8002",)
+
+
+def test_an_endpoint_that_serves_nobody_is_left_and_all_is_asked_again_elsewhere() -> None:
+    for code in ("no_state", "joining"):
+        stage = Stage().open()
+        stage.core.campaign(ORDERS, 0)
+        stage.turn()
+        campaign = stage.find("campaign")
+        stage.say(type="refused", id=campaign["id"], code=code, reason="ask another")
+        assert stage.output is not None
+        assert stage.output.fault == "ask another"
+        assert Rejected not in kinds(stage)
+        stage.connect("http://other")
+        again = stage.find("campaign")
+        assert again["origin"]["sequence"] == campaign["origin"]["sequence"], "it was not executed, and will be once"
+
+
+def test_observers_are_learnt_behind_all_others_and_witnesses_not_at_all() -> None:
+    stage = Stage()
+    stage.connect()
+    members = {
+        "far": {"api": "far:1", "role": "observer"},
+        "m1": {"api": "m1:1", "role": "leader"},
+        "w": {"api": "w:1", "role": "witness"},
+        "x": {"api": "x:1", "role": "voter"},
+        "y": {"api": None, "role": "voter"},
+    }
+    stage.say(type="status", id=stage.find("read_status")["id"], members=members)
+    assert stage.output is not None
+    assert stage.output.learnt == ("m1:1", "x:1", "far:1")

@@ -44,15 +44,24 @@ class Node:
 
 
 class Net:
-    """Members m1 … mN, all linked."""
+    """Members m1 … mN, all linked; the last `observers` of them are observers."""
 
     def __init__(
-        self, size: int, *, delay_us: int = 500, priorities: tuple[int, ...] = (), settings: Settings | None = None
+        self,
+        size: int,
+        *,
+        delay_us: int = 500,
+        priorities: tuple[int, ...] = (),
+        settings: Settings | None = None,
+        observers: int = 0,
     ) -> None:
         seats = tuple(
-            Seat(names.member_id(f"m{number}"), f"m{number}", f"h:{number}", priority=priority)
+            Seat(
+                names.member_id(f"m{number}"), f"m{number}", f"h:{number}",
+                "observer" if number > size - observers else "voter", priority,
+            )
             for number, priority in zip(range(1, size + 1), priorities or (0,) * size, strict=True)
-        )
+        )  # fmt: skip
         self.settings = settings or Settings()
         self.configuration = Configuration(LogIndex(0), seats)
         self.nodes = {seat.name: Node(seat.name, Disk(self.configuration)) for seat in seats}

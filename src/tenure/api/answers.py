@@ -10,7 +10,9 @@ from starlette.responses import Response
 from tenure.base.errors import Invalid, TenureError
 from tenure.leadership.engine import (
     AnyResult,
+    AsOf,
     Code,
+    ElectionView,
     Kept,
     KvValue,
     KvWritten,
@@ -19,8 +21,17 @@ from tenure.leadership.engine import (
     StatusReport,
     Stepped,
 )
-from tenure.wire.bodies import Problem, key_header, kv_value_body, problem_type, status_of
+from tenure.wire.bodies import (
+    Problem,
+    applied_header,
+    key_header,
+    kv_value_body,
+    lag_header,
+    problem_type,
+    status_of,
+)
 
+_later: Final = {"retry-after": "1"}
 _encode: Final = msgspec.json.Encoder().encode
 _JSON: Final = "application/json"
 _LINE: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -74,8 +85,17 @@ def invalid(error: Invalid) -> Rejected:
     return Rejected(refused("invalid", str(error), field=error.field))
 
 
+def age(as_of: AsOf | None) -> dict[str, str]:
+    """The headers that tell how old a stale answer is; without the lag where the member can't know it."""
+    if as_of is None:
+        return {}
+    shown = {applied_header.lower(): str(as_of.applied_index)}
+    return shown if as_of.lag_ms is None else {**shown, lag_header.lower(): str(as_of.lag_ms)}
+
+
 def from_refusal(refusal: Refused) -> Response:
     """What the engine refused."""
+    challenge = {"www-authenticate": "Bearer"} if refusal.code == "unauthorized" else {}
     return problem(
         status_of[refusal.code],
         refusal.code,
@@ -83,7 +103,7 @@ def from_refusal(refusal: Refused) -> Response:
         field=key_header if refusal.code == "key_reused" else refusal.field,
         retry_after_ms=refusal.retry_after_ms,
         current_term=refusal.current_term,
-        headers={"www-authenticate": "Bearer"} if refusal.code == "unauthorized" else None,
+        headers={**challenge, **age(refusal.as_of)},
     )
 
 
@@ -93,13 +113,16 @@ def from_result(result: AnyResult) -> Response:
         case Refused():
             return from_refusal(result)
         case KvValue():
-            return json_reply(kv_value_body(result))
+            return json_reply(kv_value_body(result), headers=age(result.as_of))
+        case ElectionView():
+            return json_reply(result, headers=age(result.as_of))
         case SessionOpened(session):
             return json_reply(result, 201, {"location": f"/v1/sessions/{session}"})
         case Stepped(state=state):
             return json_reply(result, 200 if state == "done" else 202)
-        case StatusReport(quorum=False):
-            return json_reply(result, 503, {"retry-after": "1"})
+        case StatusReport(quorum=quorum, consensus=consensus):
+            headers = age(AsOf(consensus.applied_index, consensus.lag_ms))
+            return json_reply(result, 200, headers) if quorum else json_reply(result, 503, {**headers, **_later})
         case _:
             return json_reply(result)
 
@@ -123,7 +146,7 @@ def wire_of(result: AnyResult) -> bytes:
     kind = type(result)
     if kind is KvWritten or kind is Kept:
         body = _encode(result)
-    elif kind is KvValue:
+    elif kind is KvValue and result.as_of is None:  # type: ignore[union-attr] # `kind` says so
         body = _encode(kv_value_body(result))  # type: ignore[arg-type] # `kind` says so
     else:
         return wire(from_result(result))

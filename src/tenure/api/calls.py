@@ -10,13 +10,14 @@ import msgspec
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from tenure.api.answers import from_refusal, from_result, invalid, json_reply, problem, refused
+from tenure.api.answers import age, from_refusal, from_result, invalid, json_reply, problem, refused
 from tenure.api.door import Door
 from tenure.api.taking import checked, origin_of, take, take_keepalive, take_put
 from tenure.base.errors import Invalid
 from tenure.base.ids import ElectionName, NodeId, SessionId, Term, counter, counter_max, session_id
 from tenure.leadership import limits
 from tenure.leadership.engine import (
+    AsOf,
     Campaign,
     CloseSession,
     Configure,
@@ -174,7 +175,8 @@ async def list_elections(call: Call) -> Response:
         return from_refusal(report)
     if not report.quorum and not call.is_stale:
         return problem(503, "no_quorum", "no quorum; ?consistency=stale tells what this member knows")
-    return json_reply({"elections": report.elections})
+    as_of = AsOf(report.consensus.applied_index, report.consensus.lag_ms) if call.is_stale else None
+    return json_reply({"elections": report.elections}, headers=age(as_of))
 
 
 async def read_election(call: Call) -> Response:
@@ -252,7 +254,7 @@ async def read_config(call: Call) -> Response:
     view = await call.ask(ReadElection(_election(call), call.is_stale))
     if isinstance(view, Refused):
         return from_refusal(view)
-    return json_reply(Configured(view.election, view.config, view.paused))
+    return json_reply(Configured(view.election, view.config, view.paused), headers=age(view.as_of))
 
 
 async def write_config(call: Call) -> Response:
@@ -354,7 +356,7 @@ async def _known(call: Call) -> StatusReport | Refused:
 
 
 async def readyz(call: Call) -> Response:
-    """This member can answer: founded, and in touch with a leader."""
+    """This member can answer: part of a cluster, in touch with a leader, no witness, and it has caught up once."""
     report = await _known(call)
     if isinstance(report, Refused):
         return from_refusal(report)
@@ -362,6 +364,8 @@ async def readyz(call: Call) -> Response:
         "founded": report.cluster_id is not None,
         "quorum": report.quorum,
         "leader_known": report.consensus.leader is not None,
+        "current": report.consensus.lag_ms is not None,
+        "serves": call.door.engine.unserving() is None,
         "open": not call.door.closing,
     }
     is_ready = all(checks.values())

@@ -19,13 +19,13 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
-from tenure.api.answers import from_refusal, invalid, refused
+from tenure.api.answers import age, from_refusal, invalid, refused
 from tenure.api.calls import Call
 from tenure.api.door import Door
 from tenure.api.hub import follow
 from tenure.base.errors import Invalid
 from tenure.base.ids import counter_max
-from tenure.leadership.engine import Compacted, Status, StatusReport, Transition
+from tenure.leadership.engine import AsOf, Compacted, Status, StatusReport, Transition
 from tenure.wire.bodies import transition_body
 
 _HEADERS: Final = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
@@ -34,11 +34,25 @@ _burst: Final = 256
 _ID: Final = re.compile(rb"([0-9]{1,16})(-[0-9a-f]{16})?")
 
 
-async def _mark(call: Call) -> bytes:
+async def _report(door: Door) -> StatusReport | None:
+    report = await door.engine.ask(Status(stale=True))
+    return report if isinstance(report, StatusReport) else None
+
+
+def _mark(report: StatusReport | None) -> bytes:
     """What stands behind the number in an id: which cluster it was counted in; nothing before there is one."""
-    report = await call.door.engine.ask(Status(stale=True))
-    known = isinstance(report, StatusReport) and report.cluster_id is not None
+    known = report is not None and report.cluster_id is not None
     return f"-{report.cluster_id}".encode() if known else b""  # type: ignore[union-attr] # `known` says so
+
+
+def _as_of(report: StatusReport | None) -> AsOf | None:
+    """How far behind this member tells what happens: an observer may be far away."""
+    return None if report is None else AsOf(report.consensus.applied_index, report.consensus.lag_ms)
+
+
+def _comment(as_of: AsOf | None) -> bytes:
+    said = "".join(f", {name} {value}" for name, value in age(as_of).items())
+    return f": still here{said}\n\n".encode()
 
 
 def _after(call: Call, mark: bytes) -> tuple[int | None, bool]:
@@ -87,10 +101,12 @@ class _Events(StreamingResponse):
 async def events(call: Call) -> Response:
     """Server-sent events until the client, or the member, goes."""
     door = call.door
-    mark = await _mark(call)
+    report = await _report(door)
+    mark = _mark(report)
     after, is_foreign = _after(call, mark)
+    headers = {**_HEADERS, **age(_as_of(report))}
     if call.request.method == "HEAD":
-        return Response(headers=_HEADERS)
+        return Response(headers=headers)
     unserving = door.engine.unserving()
     if unserving is not None:
         return from_refusal(unserving)
@@ -98,7 +114,7 @@ async def events(call: Call) -> Response:
         return refused("too_many", "too many watchers")
     door.watchers += 1  # here: many could pass the check before the first of them is told something
     start = door.engine.last_transition() if after is None else after
-    return _Events(_told(door, start, mark, is_foreign=is_foreign), headers=_HEADERS)
+    return _Events(_told(door, start, mark, is_foreign=is_foreign), headers=headers)
 
 
 async def _told(door: Door, after: int, mark: bytes, *, is_foreign: bool) -> AsyncIterator[bytes]:
@@ -116,7 +132,7 @@ async def _told(door: Door, after: int, mark: bytes, *, is_foreign: bool) -> Asy
                 async with asyncio.timeout(door.limits.sse_comment_ms / 1_000):
                     text = await queue.get()
             except TimeoutError:
-                text = b": still here\n\n"
+                text = _comment(_as_of(await _report(door)))
             if text is None:
                 return
             yield text

@@ -50,6 +50,9 @@ def _of_report(report: StatusReport) -> Iterator[Metric]:
     yield GaugeMetricFamily("tenure_consensus_term", "Raft's term", value=consensus.term)
     yield GaugeMetricFamily("tenure_commit_index", "Commit index", value=consensus.commit_index)
     yield GaugeMetricFamily("tenure_applied_index", "Applied index", value=consensus.applied_index)
+    if consensus.lag_ms is not None:
+        text = "How old the state of this member is, for stale reads and event streams"
+        yield GaugeMetricFamily("tenure_state_age_seconds", text, value=consensus.lag_ms / 1_000)
     leads = consensus.leader == report.member
     yield GaugeMetricFamily("tenure_consensus_leader", "1 where the consensus leader is", value=float(leads))
     yield GaugeMetricFamily("tenure_quorum", "1 while this member knows a quorum", value=float(report.quorum))

@@ -37,7 +37,7 @@ def code_of(error: TenureError) -> Exit:
             return Exit.DENIED
         case errors.NotHeld() | errors.NodeInUse() | errors.StaleTerm() | errors.NoSuccessor() | errors.LeaseLost():
             return Exit.NOT_LEADER
-        case Unsafe():
+        case Unsafe() | errors.UnsafeChange():
             return Exit.UNSAFE
         case Invalid() | errors.InvalidRequest():
             return Exit.USAGE

@@ -25,6 +25,9 @@ def get(asking: Asking, *, key: str, stale: bool) -> int:
     with asking.client() as client:
         item = client.kv_get(key, stale=stale)
     asking.answer(item, msgspec.json.format(msgspec.json.encode(item.value), indent=2).decode())
+    if item.as_of is not None and not asking.json:  # not on stdout: that is the value's alone
+        lag = "unknown" if item.as_of.lag_ms is None else f"at most {printing.span(item.as_of.lag_ms)}"
+        printing.complain(f"tenure kv get: age {lag}, applied {item.as_of.applied_index}")
     return Exit.OK
 
 

@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "status": ("tenure.cli.status", "Show members, nodes and who leads what."),
     "watch": ("tenure.cli.watch", "Tell who leads an election, now and at every change."),
     "why": ("tenure.cli.why", "Tell an election's history: who led, why it ended, how long it took."),
+    "member": ("tenure.cli.member", "See and change who belongs to the coordination cluster."),
     "stepdown": ("tenure.cli.stepdown", "Ask a leader to hand over."),
     "validate": ("tenure.cli.validate", "Check whether a fencing token is current."),
     "kv": ("tenure.cli.kv", "Read and write small fenced metadata."),

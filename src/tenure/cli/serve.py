@@ -17,7 +17,8 @@ def _flag(option: Option) -> click.Option:
     return click.Option([option.flag, option.name], type=kind, default=None, help=text, metavar=metavar)
 
 
-_METAVARS = {"integer": "NUMBER", "path": "PATH", "address": "HOST:PORT", "members": "NAME=HOST:PORT,…"}
+_METAVARS = {"integer": "NUMBER", "path": "PATH", "address": "HOST:PORT", "members": "NAME=HOST:PORT,…",
+             "endpoints": "URL,…"}  # fmt: skip
 
 
 def _serve(**given: object) -> int:

@@ -50,6 +50,8 @@ def described(report: StatusReport) -> str:
     """The report for people."""
     consensus = report.consensus
     progress = f"committed {consensus.commit_index}, applied {consensus.applied_index}"
+    if consensus.lag_ms:
+        progress += f", as of {span(consensus.lag_ms)} ago"
     head = [
         f"cluster {report.cluster_id or '-'}, as {report.member} sees it: {report.state}",
         f"consensus leader {consensus.leader or 'none'}, term {consensus.term}, {progress}",
@@ -78,6 +80,9 @@ def described(report: StatusReport) -> str:
 def _no_quorum(report: StatusReport) -> str:
     if report.state == "refused":
         return f"REFUSED: {report.member} can't found or join the cluster: {report.obstacle or 'its log says why'}"
+    if report.state == "joining":
+        asked = ", ".join(report.missing)
+        return f"JOINING: {report.member} asks {asked} to take it in: {report.obstacle or 'no answer yet'}"
     if report.state == "stopped" and report.obstacle is not None:
         return f"STOPPED: {report.member} takes no part any more: {report.obstacle}"
     if report.state == "founding":

@@ -33,6 +33,7 @@ from tenure.client.errors import (
 from tenure.client.known import Known, header
 from tenure.client.numbers import Numbers, Ticket
 from tenure.leadership.engine import (
+    AsOf,
     ClientOpened,
     Code,
     Configured,
@@ -46,11 +47,7 @@ from tenure.leadership.engine import (
     Stepped,
     Validated,
 )
-from tenure.wire.bodies import (
-    KvValueBody,
-    Problem,
-    refusal_of,
-)
+from tenure.wire.bodies import KvValueBody, Problem, refusal_of
 
 T = TypeVar("T")
 Method = Literal["GET", "PUT", "POST", "PATCH", "DELETE"]
@@ -77,6 +74,8 @@ class Item(Struct, frozen=True):
     revision: int
     election: str | None = None
     term: int | None = None
+    as_of: AsOf | None = None
+    """Of a stale read: how old it is."""
 
 
 class _Answer(Struct, frozen=True):
@@ -205,7 +204,8 @@ class Client:
         """Read a value; linearizable unless `stale`."""
         answer = self._call("GET", _kv_path(key) + ("?consistency=stale" if stale else ""))
         found = _decoded(answer, KvValueBody)
-        return Item(found.key, msgspec.json.decode(found.value), found.revision, found.election, found.term)
+        value = msgspec.json.decode(found.value)
+        return Item(found.key, value, found.revision, found.election, found.term, found.as_of)
 
     def kv_list(self, prefix: str = "", *, limit: int = 100) -> KvKeys:
         """Keys that begin with `prefix`, in order."""

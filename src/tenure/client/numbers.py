@@ -1,4 +1,4 @@
-"""A client session of the HTTP client, and the numbers of its requests (P9.1)."""
+"""The numbers that make a change over HTTP happen once (P9.1): a client session, and a sequence for each call."""
 
 import threading
 

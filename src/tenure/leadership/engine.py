@@ -69,6 +69,7 @@ from tenure.leadership.requests import (
     Withdrawn,
 )
 from tenure.leadership.values import (
+    AsOf,
     CandidateView,
     Cause,
     Code,
@@ -96,6 +97,7 @@ __all__ = [
     "AnyChange",
     "AnyRequest",
     "AnyResult",
+    "AsOf",
     "Campaign",
     "Campaigning",
     "CandidateView",

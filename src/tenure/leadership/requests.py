@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import ElectionName, MemberId, NodeId, Nonce, SessionId, Term
-from tenure.leadership.values import Demand, ElectionConfig, ElectionView, HoldingView, Lease, ReleaseCause
+from tenure.leadership.values import AsOf, Demand, ElectionConfig, ElectionView, HoldingView, Lease, ReleaseCause
 
 R = TypeVar("R")
 
@@ -239,6 +239,7 @@ class KvValue(Struct, frozen=True, tag="kv_value", omit_defaults=True):
     revision: int
     election: ElectionName | None = None
     term: int | None = None
+    as_of: AsOf | None = None
 
 
 class KvGet(Request[KvValue], frozen=True, tag="kv_get"):
@@ -276,12 +277,13 @@ class MemberView(Struct, frozen=True):
 
 
 class ConsensusView(Struct, frozen=True):
-    """Raft's own. `leader` is a name."""
+    """Raft's own. `leader` is a name. `lag_ms`: how old the state is, as in `AsOf`."""
 
     leader: str | None
     term: int
     commit_index: int
     applied_index: int
+    lag_ms: int | None = None
 
 
 class NodeView(Struct, frozen=True):
@@ -298,8 +300,8 @@ class NodeView(Struct, frozen=True):
 class StatusReport(Struct, frozen=True, tag="status"):
     """`GET /status`. `quorum` false: as far as known, answered with 503.
 
-    `state`: founding, refused (it can't found or join), stopped, or its role in the consensus. `missing`: without a
-    quorum, the members that aren't heard. `obstacle`: what is in its way (it can't found, can't take part,
+    `state`: founding, joining, refused (it can't found), witness, stopped, or its role in the consensus. `missing`:
+    without a quorum, the members that aren't heard. `obstacle`: what is in its way (it can't found, join or take part,
     has no space on its disk), in words for the operator. `lineage`: the cluster's founding, restores and recoveries
     (P1.4); `forked`: another cluster was met that came out of the same one, or out of this one.
     """

@@ -73,6 +73,16 @@ Code = Literal[
 ]
 
 
+class AsOf(Struct, frozen=True):
+    """How old an answer is that one member gave alone: built at `applied_index`, and what was committed more than
+    `lag_ms` before is in it; null: this member has not heard enough to say. True as long as the leader that it hears is
+    the leader: one that lost its majority gives up within 250 ms, or ten round trips.
+    """
+
+    applied_index: int
+    lag_ms: int | None
+
+
 class Refused(Struct, frozen=True, tag="refused", omit_defaults=True):
     """Why not. Nothing has changed, except under `outcome_unknown` and `no_quorum`, where it may have or may yet."""
 
@@ -81,6 +91,7 @@ class Refused(Struct, frozen=True, tag="refused", omit_defaults=True):
     field: str | None = None
     retry_after_ms: int | None = None
     current_term: int | None = None
+    as_of: AsOf | None = None
 
 
 # --- values ---------------------------------------------------------------------------------------------------------
@@ -116,7 +127,7 @@ class CandidateView(Struct, frozen=True):
 ElectionState = Literal["vacant", "granted", "held", "stepping_down", "expiring"]
 
 
-class ElectionView(Struct, frozen=True, tag="election_view"):
+class ElectionView(Struct, frozen=True, tag="election_view", omit_defaults=True):
     """`leader_status` with what surrounds it. `lease_expiry` is RFC 3339 for people, never decided on; null: unknown.
 
     `term` is the last granted one when vacant (0: never). `revision` is the log index of its last change.
@@ -134,6 +145,7 @@ class ElectionView(Struct, frozen=True, tag="election_view"):
     paused: bool
     config: "ElectionConfig"
     revision: int
+    as_of: AsOf | None = None
 
 
 class ElectionConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -231,6 +231,10 @@ class Raft:
         """Whether a connection from `member` stands; a frozen one may have one too."""
         return member in self._core.links
 
+    def as_of(self, applied: LogIndex) -> Instant | None:
+        """From when the state at `applied` is at the oldest, as far as this member can know; None: not at all."""
+        return reads.as_of(self._core, applied)
+
     def known_batch(self, member: MemberId) -> BatchNumber:
         """The highest durable batch number of `member` that is known here; the handshake tells it (P1.3)."""
         return self._core.known_batches.get(member, BatchNumber(0))

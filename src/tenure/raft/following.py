@@ -69,6 +69,8 @@ def on_heartbeat(core: Core, sender: MemberId, beat: Heartbeat) -> None:
     if beat.answer:
         durable, speaks = core.disk.durable, core.settings.feature_max
         core.say(sender, HeartbeatReply(core.term, beat.boot, beat.number, durable, speaks))
+        if beat.echoes:
+            core.freshness.answer(beat, core.me, core.now)
 
 
 def _measure_gap(core: Core, beat: Heartbeat) -> None:

@@ -94,7 +94,8 @@ class Heartbeat(Message, frozen=True, tag="h"):
 
     `commit` is already clamped to what the receiver is known to hold. `ranks` orders who should stand first when this
     leader is lost (P5), `batches` spreads the durable batch numbers (P1.3). Without `answer` nobody waits for the
-    reply, and none is sent.
+    reply, and none is sent. `committed` is all that the leader knows to be committed, `echoes` the last number that
+    each member has answered: from them follows how old a state is (`freshness`). Not every heartbeat tells them.
     """
 
     term: ConsensusTerm
@@ -106,6 +107,8 @@ class Heartbeat(Message, frozen=True, tag="h"):
     ranks: tuple[MemberId, ...]
     batches: dict[MemberId, BatchNumber]
     answer: bool = True
+    committed: LogIndex = LogIndex(0)
+    echoes: dict[MemberId, int] = {}
 
 
 class HeartbeatReply(Message, frozen=True, tag="hr"):

@@ -4,10 +4,22 @@ A read joins only a round whose heartbeats are made after the read has come (P3.
 is committed. A lost heartbeat costs time alone: the next one has a higher number and speaks for the round too.
 """
 
-from tenure.base.ids import ConsensusTerm
+from tenure.base.ids import ConsensusTerm, LogIndex
+from tenure.base.instants import Instant
 from tenure.raft import quorum, replication
 from tenure.raft.ready import ReadState, Refused
 from tenure.raft.state import Core, Leader, Round
+
+
+def as_of(core: Core, applied: LogIndex) -> Instant | None:
+    """From when the state at `applied` is at the oldest, for reads that ask nobody (`freshness`). A leader's is from
+    when a majority last answered it.
+    """
+    leader = core.role
+    if isinstance(leader, Leader) and core.commit >= leader.noop and applied >= leader.noop:
+        heard: list[int] = [core.now if one == core.me else leader.progress[one].heard_at for one in core.voters]
+        core.freshness.at_least(Instant(quorum.held_by_quorum(heard)))
+    return core.freshness.as_of(applied)
 
 
 def ask(core: Core, token: int) -> None:

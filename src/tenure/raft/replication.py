@@ -77,6 +77,7 @@ def beat(core: Core, leader: Leader, *, opens_round: bool = False) -> int:
     batches[core.me] = core.disk.durable
     late_us = core.timing.lateness(core.now)
     answer = opens_round or leader.beat % 2 == 0 or _waits_for_answers(core, leader)
+    committed, echoes = _echoes(core, leader) if answer else (LogIndex(0), {})
     said: dict[LogIndex, Heartbeat] = {}
     """By commit index: those who hold what is committed are told the same, which the driver encodes once."""
     for peer, progress in leader.progress.items():
@@ -84,10 +85,21 @@ def beat(core: Core, leader: Leader, *, opens_round: bool = False) -> int:
         message = said.get(commit)
         if message is None:
             message = said[commit] = Heartbeat(
-                core.term, core.identity.boot, leader.beat, commit, interval, late_us, leader.ranks, batches, answer
-            )
+                core.term, core.identity.boot, leader.beat, commit, interval, late_us, leader.ranks, batches, answer,
+                committed, echoes,
+            )  # fmt: skip
         core.say(peer, message)
     return leader.beat
+
+
+def _echoes(core: Core, leader: Leader) -> tuple[LogIndex, dict[MemberId, int]]:
+    """What tells the others how old their state is, at a regular pace: reads make many more heartbeats (`freshness`).
+    Before our no-op is committed we don't know all that is.
+    """
+    if core.now < leader.echo_due or core.commit < leader.noop:
+        return LogIndex(0), {}
+    leader.echo_due = after(core.now, core.settings.heartbeat_us // 2)
+    return core.commit, {peer: progress.beat_acked for peer, progress in leader.progress.items()}
 
 
 def _waits_for_answers(core: Core, leader: Leader) -> bool:

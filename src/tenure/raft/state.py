@@ -8,6 +8,7 @@ from tenure.base.chance import Rng
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant
 from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Restored, Snapshot, configuration_of
+from tenure.raft.freshness import Freshness
 from tenure.raft.log import Log
 from tenure.raft.messages import AnyMessage, Envelope, Evidence, LeaderLost, SnapshotChunk
 from tenure.raft.ready import Accepted, ChangeEnded, Fatal, ReadState, Refused, Trace, TransferEnded
@@ -124,6 +125,8 @@ class Leader:
     beat: int = 0
     beat_at: Instant = Instant(0)
     beat_due: Instant = Instant(0)
+    echo_due: Instant = Instant(0)
+    """When a heartbeat tells again what the others' state is as old as."""
     commit_at_beat: LogIndex = LogIndex(0)
     ranks: tuple[MemberId, ...] = ()
     ranked: tuple[Configuration, list[MemberId]] | None = None
@@ -258,6 +261,7 @@ class Core:
         "epoch",
         "fatal",
         "feature",
+        "freshness",
         "grace_until",
         "graces",
         "heard_boots",
@@ -355,6 +359,7 @@ class Core:
         self.incoming: Incoming | None = None
         self.witness = Witness()
         self.snapshot_wanted = False
+        self.freshness = Freshness()
         self.promised: tuple[ConsensusTerm, LogIndex] = (ConsensusTerm(0), LogIndex(0))
         """The last (term, match) promised to the leader: an empty append within it needs no answer."""
 

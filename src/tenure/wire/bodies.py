@@ -16,6 +16,7 @@ from tenure.base.instants import rfc3339
 from tenure.leadership import limits
 from tenure.leadership.checks import list_limit_max
 from tenure.leadership.engine import (
+    AsOf,
     Cause,
     Code,
     KvPut,
@@ -176,6 +177,7 @@ class KvValueBody(Struct, frozen=True, tag="kv_value", omit_defaults=True):
     revision: int
     election: str | None = None
     term: int | None = None
+    as_of: AsOf | None = None
 
 
 class TransitionBody(Struct, frozen=True):
@@ -223,6 +225,8 @@ answered_header: Final = "Tenure-Answered-Below"
 lineage_header: Final = "Tenure-Lineage"
 """What the client knows of the cluster's lineage (P1.4), `-` if nothing; and what the member says of it."""
 lineage_unknown: Final = "-"
+applied_header: Final = "Tenure-Applied-Index"
+lag_header: Final = "Tenure-Lag-Ms"
 stream_subprotocol: Final = "tenure.v1"
 
 status_of: Final[dict[Code, int]] = {
@@ -279,7 +283,7 @@ def refusal_of(problem: Problem) -> Refused | None:
 
 def kv_value_body(value: KvValue) -> KvValueBody:
     """The answer's form, in which the stored bytes are JSON and no string."""
-    return KvValueBody(value.key, Raw(value.value), value.revision, value.election, value.term)
+    return KvValueBody(value.key, Raw(value.value), value.revision, value.election, value.term, value.as_of)
 
 
 def transition_body(told: Transition) -> TransitionBody:

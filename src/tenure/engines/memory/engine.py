@@ -16,12 +16,14 @@ from tenure.leadership.backups import Backup
 from tenure.leadership.checks import check
 from tenure.leadership.engine import (
     Answer,
+    AnyChange,
     AnyRequest,
     AnyResult,
     Compacted,
     ConsensusView,
     Disconnected,
     Keepalive,
+    ListMembers,
     MemberView,
     Noted,
     Origin,
@@ -158,6 +160,8 @@ class MemoryEngine:
         if self._closed:
             return Refused("no_quorum", "this engine is closed", retry_after_ms=SECOND // MS)
         refused = check(request, origin)
+        if refused is None and isinstance(request, ListMembers | AnyChange):
+            return Refused("unsupported", "this engine lives in one process: it has no members")
         if refused is None and isinstance(request, Stepdown):
             if request.election is None:
                 return Refused("no_eligible_successor", "there is no other member to move to")
@@ -248,7 +252,7 @@ class MemoryEngine:
             member=_NAME,
             state="leader",
             quorum=True,
-            consensus=ConsensusView(_NAME, _TERM, self._index, self._index),
+            consensus=ConsensusView(_NAME, _TERM, self._index, self._index, 0),
             members={_NAME: member},
             nodes=self.machine.nodes(hints),
             elections={view.election: view for view in self.machine.elections(hints)},

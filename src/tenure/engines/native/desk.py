@@ -85,7 +85,7 @@ class Desk:
             turn.out.answers.append((token, NO_STATE))
             return 0
         if type(request) in (KvGet, ReadElection, Status, ListMembers) and request.stale and peer is None:  # type: ignore[union-attr]
-            turn.out.answers.append((token, views.read(self._replica, request, turn.now, turn.wall)))
+            turn.out.answers.append((token, views.stale(self._replica, request, turn.now, turn.wall)))
             return 0
         kind = kind_of[type(request)]
         if kind == CHANGE:

@@ -2,14 +2,20 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from tenure.base.instants import Instant, WallMs
+import msgspec
+
+from tenure.base.instants import MS, Instant, WallMs
 from tenure.engines.native.changes import view
 from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
+    AsOf,
     ConsensusView,
+    ElectionView,
+    KvValue,
     ListMembers,
     MemberView,
+    Refused,
     Status,
     StatusReport,
 )
@@ -29,6 +35,20 @@ def read(replica: "Replica", request: AnyRequest, now: Instant, wall_ms: WallMs)
     return replica.machine.read(request, hints_of(replica, now, wall_ms))
 
 
+def stale(replica: "Replica", request: AnyRequest, now: Instant, wall_ms: WallMs) -> AnyResult:
+    """The same without having asked anybody, and how old it is."""
+    result = read(replica, request, now, wall_ms)
+    if type(result) is KvValue or type(result) is ElectionView or type(result) is Refused:
+        return msgspec.structs.replace(result, as_of=AsOf(replica.applied, lag_ms(replica, now)))
+    return result
+
+
+def lag_ms(replica: "Replica", now: Instant) -> int | None:
+    """How old the state here is, rounded up; None if that can't be known."""
+    since = replica.raft.as_of(replica.applied)
+    return None if since is None else -(-max(0, now - since) // MS)
+
+
 def hints_of(replica: "Replica", now: Instant, wall_ms: WallMs) -> Hints | None:
     """What only the steward knows; None elsewhere."""
     return replica.steward.hints(now, wall_ms) if replica.steward is not None else None
@@ -44,13 +64,14 @@ def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> S
         lineage=replica.lineage,
         forked=replica.forked,
         member=replica.name,
-        state="stopped" if replica.stopped else raft.role,
+        state=_state(replica),
         quorum=quorum,
         consensus=ConsensusView(
             leader=seat.name if seat is not None else raft.leader,
             term=raft.term,
             commit_index=raft.commit,
             applied_index=replica.applied,
+            lag_ms=lag_ms(replica, now),
         ),
         members=_members(replica),
         nodes=machine.nodes(hints),
@@ -59,6 +80,12 @@ def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> S
         missing=() if quorum else _missing(replica),
         obstacle=replica.obstacle or replica.hindrance,
     )
+
+
+def _state(replica: "Replica") -> str:
+    if replica.stopped:
+        return "stopped"
+    return "witness" if replica.witness else replica.raft.role
 
 
 def _missing(replica: "Replica") -> tuple[str, ...]:

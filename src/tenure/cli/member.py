@@ -1,0 +1,226 @@
+"""`tenure member …`: who belongs to the coordination cluster, and changes of it (P7, P8)."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from tenure.base.errors import Invalid
+from tenure.base.ids import MemberId
+from tenure.cli import printing
+from tenure.cli.asking import Asking, asks
+from tenure.cli.durations import DURATION
+from tenure.cli.exits import Exit
+from tenure.cli.printing import Cell, table
+from tenure.client.errors import ClientError, TimedOut, UnsafeChange
+from tenure.client.http import Client
+from tenure.client.members import change, list_members
+from tenure.leadership.engine import (
+    AddMember,
+    AmendMember,
+    AnyChange,
+    DemoteMember,
+    MemberSeat,
+    MembersView,
+    MemberView,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+)
+from tenure.leadership.members import VotingRole
+
+F = TypeVar("F", bound=Callable[..., Any])
+_look_again_s: Final = 0.25
+_PASSING: Final = frozenset({"not_caught_up", "change_pending"})
+"""What may have gone by itself a moment later."""
+
+
+def _changes(command: F) -> F:
+    """Options of every change."""
+    if_index = click.option(
+        "--if-index",
+        type=click.IntRange(min=0),
+        metavar="INDEX",
+        help="Only if the members are still those of this index (`member list`).",
+    )
+    dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+    return dry_run(if_index(command))
+
+
+_wait = click.option("--wait", type=DURATION, help="Wait so long for it to catch up.  [default: refuse at once]")
+
+
+@click.group("member")
+def command() -> None:
+    """See and change who belongs to the coordination cluster.
+
+    A change says how it shall be and is done step by step, each of them safe: repeat it if it was interrupted.
+    """
+
+
+@command.command("list")
+@click.option("--stale", is_flag=True, help="What the member that answers knows, without asking the others.")
+@asks
+def list_command(asking: Asking, *, stale: bool) -> int:
+    """List the members, and how far each of them is."""
+    with asking.client() as client:
+        view = list_members(client, stale=stale)
+        seen = {} if asking.json else _seen(client, stale=stale)
+    asking.answer(view, described(view, seen))
+    return Exit.OK
+
+
+@command.command("add")
+@click.argument("name")
+@click.option("--id", "member", required=True, metavar="HEX", help="The id that its data directory drew.")
+@click.option("--peer", required=True, metavar="HOST:PORT", help="Where the others reach it.")
+@click.option("--priority", type=int, default=0, show_default=True, help="Who leads first, the greater the sooner.")
+@_changes
+@asks
+def add(
+    asking: Asking, *, name: str, member: str, peer: str, priority: int, dry_run: bool, if_index: int | None
+) -> int:
+    """Add NAME as an observer. `tenure serve --join` does this by itself."""
+    return _make(asking, AddMember(MemberId(member), name, peer, priority, if_index, dry_run))
+
+
+@command.command("promote")
+@click.argument("name")
+@click.option("--witness", is_flag=True, help="It votes, but holds no state and never leads.")
+@_wait
+@_changes
+@asks
+def promote(asking: Asking, *, name: str, witness: bool, wait: int | None, dry_run: bool, if_index: int | None) -> int:
+    """Let the observer NAME vote, once it has caught up."""
+    return _make(asking, PromoteMember(name, "witness" if witness else "voter", if_index, dry_run), wait)
+
+
+@command.command("demote")
+@click.argument("name")
+@_changes
+@asks
+def demote(asking: Asking, *, name: str, dry_run: bool, if_index: int | None) -> int:
+    """Make the voter NAME an observer; a leader hands over first."""
+    return _make(asking, DemoteMember(name, if_index, dry_run))
+
+
+@command.command("remove")
+@click.argument("name")
+@_changes
+@asks
+def remove(asking: Asking, *, name: str, dry_run: bool, if_index: int | None) -> int:
+    """Remove NAME for ever; a leader hands over first. It can only come back with an empty data directory."""
+    return _make(asking, RemoveMember(name, if_index, dry_run))
+
+
+@command.command("replace")
+@click.argument("old")
+@click.option("--by", required=True, metavar="NEW", help="An observer that has caught up.")
+@click.option("--as", "role", type=click.Choice(["voter", "witness"]), help="What NEW becomes.  [default: as OLD]")
+@_wait
+@_changes
+@asks
+def replace(
+    asking: Asking,
+    *,
+    old: str,
+    by: str,
+    role: VotingRole | None,
+    wait: int | None,
+    dry_run: bool,
+    if_index: int | None,
+) -> int:
+    """Put the observer NEW in the place of OLD: promote it, then remove OLD (at seven voters the other way round)."""
+    if role is None:
+        with asking.client() as client:
+            seat = _named(list_members(client), old)
+        role = "witness" if seat is not None and seat.role == "witness" else "voter"
+    return _make(asking, ReplaceMember(old, by, role, if_index, dry_run), wait)
+
+
+@command.command("amend")
+@click.argument("name")
+@click.option("--peer", metavar="HOST:PORT", help="Where the others reach it from now on.")
+@click.option("--priority", type=int, help="Who leads first, the greater the sooner.")
+@_changes
+@asks
+def amend(
+    asking: Asking, *, name: str, peer: str | None, priority: int | None, dry_run: bool, if_index: int | None
+) -> int:
+    """Give NAME another peer address or priority."""
+    if peer is None and priority is None:
+        raise Invalid("NAME", "say what is to change: --peer or --priority")
+    return _make(asking, AmendMember(name, peer, priority, if_index, dry_run))
+
+
+# --- making a change ------------------------------------------------------------------------------------------------
+
+
+def _make(asking: Asking, request: AnyChange, wait_us: int | None = None) -> int:
+    with asking.client() as client:
+        view = _changed(client, request, wait_us or 0)
+        seen = {} if asking.json or request.dry_run else _seen(client, stale=False)
+    if request.dry_run:
+        steps = [f"{number}. {step}" for number, step in enumerate(view.plan, 1)]
+        asking.answer(view, "\n".join(steps) or "nothing to do: it is so already")
+    else:
+        asking.answer(view, described(view, seen))
+    return Exit.OK
+
+
+def _changed(client: Client, request: AnyChange, wait_us: int) -> MembersView:
+    """Make it so; wait for what passes, as long as was asked for."""
+    deadline = time.monotonic() + wait_us / 1e6
+    told = ""
+    while True:
+        try:
+            return change(client, request)
+        except UnsafeChange as error:
+            if not wait_us or error.code not in _PASSING:
+                raise
+            if time.monotonic() >= deadline:
+                step = "Give it more time (--wait), and see its lag: `tenure status`."
+                raise TimedOut(f"waited {wait_us / 1e6:g} s: {error.reason}", next_step=step) from error
+            if not told:
+                told = error.reason
+                printing.complain(f"tenure member: waiting: {told}")
+        time.sleep(_look_again_s)
+
+
+# --- showing --------------------------------------------------------------------------------------------------------
+
+
+def _seen(client: Client, *, stale: bool) -> dict[str, MemberView]:
+    """How far the members are, by id; without a quorum nobody knows."""
+    try:
+        report = client.status(stale=stale)
+    except ClientError:
+        return {}
+    return {member.id: member for member in report.members.values()}
+
+
+def described(view: MembersView, seen: dict[str, MemberView]) -> str:
+    """The members for people."""
+    rows = [_row(seat, seen.get(seat.id)) for seat in sorted(view.members, key=lambda seat: (seat.name, seat.id))]
+    voters = sum(seat.role != "observer" for seat in view.members)
+    head = f"cluster {view.cluster_id}, members as of index {view.index}: {voters} vote, {voters // 2 + 1} decide"
+    return f"{head}\n\n{table(('MEMBER', 'ROLE', 'STATE', 'LAG', 'RTT', 'PRIORITY', 'PEER', 'ID'), rows)}"
+
+
+def _row(seat: MemberSeat, seen: MemberView | None) -> list[Cell]:
+    leads = seen is not None and seen.role == "leader"
+    return [
+        seat.name,
+        ("leader", "good") if leads else seat.role,
+        "-" if seen is None else seen.state,
+        "-" if seen is None or seen.lag is None else str(seen.lag),
+        "-" if seen is None or seen.rtt_ms is None else f"{seen.rtt_ms:.2f} ms",
+        str(seat.priority),
+        seat.peer,
+        seat.id,
+    ]
+
+
+def _named(view: MembersView, member: str) -> MemberSeat | None:
+    return next((seat for seat in view.members if member in (seat.name, seat.id)), None)

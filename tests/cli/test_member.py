@@ -1,0 +1,156 @@
+"""`tenure member`: what it asks, what it prints, and which exit code each refusal has."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tenure.base.ids import MemberId, Nonce
+from tenure.leadership.engine import (
+    AddMember,
+    AmendMember,
+    AnyRequest,
+    AnyResult,
+    DemoteMember,
+    MemberSeat,
+    MembersView,
+    PromoteMember,
+    Refused,
+    RemoveMember,
+    ReplaceMember,
+    Status,
+)
+from tests.api.scripted import Scripted, report, serving
+from tests.cli.conftest import Said, Tenure
+
+ID = MemberId("0123456789abcdef")
+SEATS = (
+    MemberSeat(MemberId("00000000000000a1"), "m1", "h:1", "voter", 5),
+    MemberSeat(MemberId("00000000000000a3"), "w1", "h:3", "witness"),
+    MemberSeat(ID, "m4", "h:4", "observer"),
+)
+VIEW = MembersView("c" * 16, (Nonce("c" * 16),), 57, SEATS)
+
+
+@pytest.fixture
+def engine() -> Scripted:
+    return Scripted(script=lambda asked: report() if isinstance(asked, Status) else VIEW)
+
+
+@pytest.fixture
+def member(tenure: Tenure, engine: Scripted) -> Iterator[Tenure]:
+    with serving(engine) as server:
+        yield lambda *words: tenure("member", *words, "--endpoints", f"http://127.0.0.1:{server.port}")
+
+
+def asked(engine: Scripted) -> list[AnyRequest]:
+    return [one for one, _ in engine.asked if not isinstance(one, Status)]
+
+
+def test_the_list_shows_roles_and_how_far_each_is(member: Tenure) -> None:
+    said = member("list")
+    assert said.code == 0
+    head, _, *rows = said.out.splitlines()
+    assert head == f"cluster {'c' * 16}, members as of index 57: 2 vote, 2 decide"
+    cells = [row.split() for row in rows]
+    assert cells[0] == ["MEMBER", "ROLE", "STATE", "LAG", "RTT", "PRIORITY", "PEER", "ID"]
+    assert cells[1] == ["m1", "leader", "ok", "3", "0.20", "ms", "5", "h:1", "00000000000000a1"]
+    assert cells[2][:4] == ["m4", "observer", "-", "-"]
+    assert cells[3][:2] == ["w1", "witness"]
+    assert member("list", "--json").json["index"] == 57
+
+
+@pytest.mark.parametrize(
+    ("words", "request_"),
+    [
+        (("add", "m4", "--id", ID, "--peer", "h:4", "--priority", "-2"), AddMember(ID, "m4", "h:4", -2)),
+        (("promote", "m4"), PromoteMember("m4")),
+        (("promote", "m4", "--witness", "--if-index", "57"), PromoteMember("m4", "witness", 57)),
+        (("demote", "m1"), DemoteMember("m1")),
+        (("remove", "m1", "--if-index", "0"), RemoveMember("m1", 0)),
+        (("replace", "m1", "--by", "m4"), ReplaceMember("m1", "m4")),
+        (("replace", "w1", "--by", "m4"), ReplaceMember("w1", "m4", "witness")),
+        (("replace", "w1", "--by", "m4", "--as", "voter"), ReplaceMember("w1", "m4")),
+        (("amend", "m1", "--peer", "h:9", "--priority", "0"), AmendMember("m1", "h:9", 0)),
+    ],
+)
+def test_each_command_asks_for_just_what_it_says(
+    member: Tenure, engine: Scripted, words: tuple[str, ...], request_: AnyRequest
+) -> None:
+    said = member(*words)
+    assert said.code == 0, said.err
+    assert asked(engine)[-1] == request_
+    assert "members as of index 57" in said.out
+
+
+def test_a_dry_run_prints_the_steps_and_nothing_else(member: Tenure, engine: Scripted) -> None:
+    plan = ("m4: observer → voter; voters 2 → 3", "remove m1 (00000000000000a1); voters 3 → 2")
+    engine.script = lambda request: MembersView("c", (), 57, SEATS, plan=plan)
+    said = member("replace", "m1", "--by", "m4", "--dry-run")
+    assert said.out == "1. m4: observer → voter; voters 2 → 3\n2. remove m1 (00000000000000a1); voters 3 → 2\n"
+    assert asked(engine)[-1] == ReplaceMember("m1", "m4", dry_run=True)
+    assert member("replace", "m1", "--by", "m4", "--dry-run", "--json").json["plan"] == list(plan)
+    engine.script = lambda request: MembersView("c", (), 57, SEATS)
+    assert member("remove", "m9", "--dry-run").out == "nothing to do: it is so already\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_", "step"),
+    [
+        ("loses_quorum", 8, "Bring the members back"),
+        ("not_caught_up", 8, "--wait"),
+        ("change_pending", 8, "tenure member list"),
+        ("last_voter", 8, "Add and promote another"),
+        ("too_many_voters", 8, "Demote or remove"),
+        ("too_many_members", 8, "Remove members"),
+        ("too_many_witnesses", 8, "as a voter"),
+        ("witness_stays", 8, "empty data directory"),
+        ("name_in_use", 1, "another name"),
+        ("address_in_use", 1, "address of its own"),
+        ("id_in_use", 1, "tenure member amend"),
+        ("was_removed", 1, "tenure serve --join"),
+        ("stale_configuration", 1, "tenure member list"),
+        ("unknown_member", 1, "tenure status"),
+        ("no_eligible_successor", 3, "tenure status"),
+        ("invalid", 2, "Mend the field"),
+        ("unsupported", 1, "tenure serve"),
+        ("denied", 9, "secret"),
+    ],
+)
+def test_each_refusal_has_its_exit_code_and_its_next_step(
+    member: Tenure, engine: Scripted, code: Any, exit_: int, step: str
+) -> None:
+    engine.script = lambda request: Refused(code, "because it is so")
+    said = member("remove", "m1")
+    assert (said.code, said.out) == (exit_, "")
+    assert said.err.startswith("tenure: because it is so. ")
+    assert step in said.err
+    wrong = member("remove", "m1", "--json").error
+    assert (wrong["code"], wrong["exit"]) == (code, exit_)
+
+
+def test_promote_waits_until_it_has_caught_up_if_it_is_told_to(member: Tenure, engine: Scripted) -> None:
+    lags = [3_000, 2_000]
+
+    def catches_up(request: AnyRequest) -> AnyResult:
+        if isinstance(request, PromoteMember) and lags:
+            return Refused("not_caught_up", f"m4 lags by {lags.pop(0)} entries", retry_after_ms=500)
+        return report() if isinstance(request, Status) else VIEW
+
+    engine.script = catches_up
+    said = member("promote", "m4", "--wait", "20s")
+    assert said.code == 0
+    assert said.err == "tenure member: waiting: m4 lags by 3000 entries\n"
+    engine.script = lambda request: Refused("not_caught_up", "m4 is not connected", retry_after_ms=500)
+    assert member("promote", "m4").code == 8
+    late = member("replace", "m1", "--by", "m4", "--as", "voter", "--wait", "300ms")
+    assert late.code == 6
+    assert "waited 0.3 s: m4 is not connected" in late.err
+    engine.script = lambda request: Refused("loses_quorum", "nothing could commit")
+    assert member("promote", "m4", "--wait", "20s").code == 8, "what doesn't pass by itself is not waited for"
+
+
+def test_an_amendment_says_what_is_to_change(member: Tenure, engine: Scripted) -> None:
+    said: Said = member("amend", "m1")
+    assert (said.code, asked(engine)) == (2, [])
+    assert "--peer or --priority" in said.err
