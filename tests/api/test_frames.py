@@ -1,5 +1,6 @@
 """Our half of the frames (where they end, and the usual one) against the `websockets` library alone as the oracle."""
 
+import inspect
 import os
 from typing import Any
 
@@ -10,6 +11,7 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF
 from websockets.server import ServerProtocol
 
+from tenure.api import frames
 from tenure.api.frames import Frames, text
 
 LIMIT = 300
@@ -143,3 +145,8 @@ def test_a_reason_of_ours_fits_its_frame() -> None:
     assert len(said) <= 127
     found: Any = Close.parse(said[2:])
     assert (found.code, found.reason) == (1011, "ü" * 60)
+
+
+def test_the_usual_frame_is_unmasked_by_the_librarys_c_part() -> None:
+    """ADR 0007: where the library keeps it has changed once, and cost two µs a keepalive until somebody looked."""
+    assert not inspect.isfunction(vars(frames)["apply_mask"])

@@ -272,14 +272,11 @@ LOG = (
         ("raft/test_one_member.py::test_a_restarted_member_begins_at_its_snapshot",),
     ),
     Mutant(
-        "event-before-commit", "P10", "raft/core.py",
+        "event-before-commit", "P10", "raft/committing.py",
         "    end = min(core.commit, ",
         "    end = min(core.log.last_index, ",
         "what may yet be taken back is applied and told",
-        ("golden:commit_does_not_need_the_leaders_own_disk", "sim:0..8"),
-        more=(
-            ("if core.commit > core.applied_to or core", "if core.log.last_index > core.applied_to or core"),
-        ),
+        ("golden:only_what_is_committed_is_applied",),
     ),
     Mutant(
         "next-off-by-one-after-a-snapshot", "P4.6", "raft/replication.py",
@@ -469,7 +466,7 @@ VERSIONS = (
         ("raft/test_one_member.py::test_the_version_rises_only_when_every_member_speaks_it",),
     ),
     Mutant(
-        "unknown-feature-guessed-at", "P10", "raft/core.py",
+        "unknown-feature-guessed-at", "P10", "raft/committing.py",
         "            if core.feature > core.settings.feature_max:\n",
         "            if core.feature < 0:\n",
         "a member goes on under a version that it doesn't know",

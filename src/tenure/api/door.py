@@ -1,5 +1,6 @@
 """What every way into the API shares: the engine, the limits, who may ask, and the count of what is in flight."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -18,6 +19,14 @@ class Served(Engine, Submitter, Protocol):
 
     def unserving(self) -> Refused | None:
         """Why nobody is served here at all: a witness, or a member that joins. None where requests are worth asking."""
+        ...
+
+
+class Speaker(Protocol):
+    """A connection that has something to write."""
+
+    def flush(self) -> None:
+        """Write it. Must not raise."""
         ...
 
 
@@ -48,6 +57,8 @@ class Door:
     closing: bool = False
     """The server goes: broken streams are our own doing now and no engine hears `Disconnected` (P3.8)."""
     _lineage: bytes = b""
+    speakers: list[Speaker] = field(default_factory=list)
+    """Who has something to write in this turn of the loop."""
     leaving: set[Callable[[], object]] = field(default_factory=set)
     """Of calls that wait for something: called when they should end."""
 
@@ -57,6 +68,17 @@ class Door:
             self.closing = True
             for leave in list(self.leaving):
                 leave()
+
+    def flush_soon(self, speaker: Speaker) -> None:
+        """Behind what runs now, all who have something to say write it: one callback of the loop for all of them."""
+        if not self.speakers:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self.speakers.append(speaker)
+
+    def _flush(self) -> None:
+        speakers, self.speakers = self.speakers, []
+        for speaker in speakers:
+            speaker.flush()
 
     @property
     def lineage(self) -> bytes:

@@ -82,6 +82,7 @@ class Stream(asyncio.Protocol):
         self._room.set()
         self._gone = False
         self._asked_max = door.limits.stream_in_flight_max
+        self._in_flight_max = door.limits.requests_in_flight_max
         self._asked = 0
         """Messages without an answer; never more than `_asked_max`."""
         self._sessions: set[SessionId] = set()
@@ -99,14 +100,15 @@ class Stream(asyncio.Protocol):
         """Messages and control frames, in order."""
         self._heard_at = self._loop.time()
         self._pinged = False
-        for message in self._frames.feed(data):
+        incoming = self._frames
+        for message in incoming.feed(data):
             self._message(message)
             if self._gone:
                 return
-        if self._frames.has_ended:
-            self._finish(self._frames.unsent)
-        elif said := self._frames.unsent:
-            self._write(said)
+        if incoming.has_ended:
+            self._finish(incoming.unsent)
+        elif incoming.said:
+            self._write(incoming.unsent)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone; its sessions live on until they expire, unless the steward decides otherwise (P3.8)."""
@@ -137,7 +139,7 @@ class Stream(asyncio.Protocol):
         self._room.set()
         if not self._gone:
             self._transport.resume_reading()
-            self._flush()
+            self.flush()
 
     def eof_received(self) -> None:
         """Half-closed is closed."""
@@ -168,12 +170,13 @@ class Stream(asyncio.Protocol):
             if self._out_bytes > self._door.limits.stream_buffer_bytes_max:
                 self._close(1013, "too slow: unsent messages over the limit")
         elif self._out_bytes >= _burst_bytes_max:
-            self._flush()  # a burst of one turn: else a client that takes nothing is found full only behind all of it
+            self.flush()  # a burst of one turn: else a client that takes nothing is found full only behind all of it
         elif not self._is_flushing:
             self._is_flushing = True
-            self._loop.call_soon(self._flush)
+            self._door.flush_soon(self)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """The door, once a turn: write what was said. Never raises."""
         self._is_flushing = False
         if self._out and not self._is_full:
             data = b"".join(self._out)
@@ -200,7 +203,7 @@ class Stream(asyncio.Protocol):
         self._finish(self._frames.close(code, reason))
 
     def _finish(self, last: bytes) -> None:
-        self._flush()
+        self.flush()
         self._write(last)
         self._gone = True
         self._transport.close()
@@ -215,18 +218,19 @@ class Stream(asyncio.Protocol):
     # --- hearing -------------------------------------------------------------------------------------------------
 
     def _message(self, message: bytes) -> None:
-        if message.startswith(keep_prefix):
-            try:
-                keep = decode_keep(message)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                self._other(message)  # which finds the words
-                return
-            self._keep(keep)
-        else:
+        if not message.startswith(keep_prefix):
             self._other(message)
-
-    def _keep(self, keep: Keepalive) -> None:
-        if not (1 <= keep.number <= counter_max and 0 <= keep.health <= 100 and counter_range(keep.lag)):
+            return
+        try:
+            keep = decode_keep(message)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._other(message)  # which finds the words
+            return
+        if not (
+            1 <= keep.number <= counter_max
+            and 0 <= keep.health <= 100
+            and (keep.lag is None or counter_range(keep.lag))
+        ):
             self._refuse(keep_mark(keep), "invalid", "number, health or lag out of range", "number")
         elif not session_form.fullmatch(keep.session):
             self._refuse(keep_mark(keep), "invalid", "must look like <log index>-<16 hex digits>", "session")
@@ -306,7 +310,7 @@ class Stream(asyncio.Protocol):
             self._submit(request, origin, partial(self._answered, mark, request))
 
     def _is_over(self) -> bool:
-        return self._asked >= self._asked_max or self._door.is_full
+        return self._asked >= self._asked_max or self._door.in_flight >= self._in_flight_max
 
     def _has_no_place(self) -> bool:
         return len(self._sessions) >= self._door.limits.stream_sessions_max

@@ -10,6 +10,7 @@ from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import Instant
 from tenure.raft import (
     changing,
+    committing,
     configurations,
     election,
     following,
@@ -24,7 +25,7 @@ from tenure.raft import (
     witnesses,
 )
 from tenure.raft.disk import completed, know_batch, next_batch
-from tenure.raft.entries import COMMAND, CONFIGURATION, FEATURE, Configuration, Entry, Restored, Snapshot
+from tenure.raft.entries import COMMAND, Configuration, Entry, Restored, Snapshot
 from tenure.raft.events import (
     ChangeMembership,
     Event,
@@ -62,7 +63,7 @@ from tenure.raft.messages import (
     VoteReply,
     WantSnapshot,
 )
-from tenure.raft.ready import Accepted, Batch, Fatal, Ready, Refused
+from tenure.raft.ready import Accepted, Batch, Ready, Refused
 from tenure.raft.settings import Identity, Settings
 from tenure.raft.state import Core, Leader, RoleName
 
@@ -199,6 +200,12 @@ class Raft:
         if core.fatal is not None or isinstance(core.role, Leader):
             return (self.role, core.term, self.leader, self.is_serving)
         return (core.role.name, core.term, core.watch.leader if core.suspicion is None else None, False)
+
+    @property
+    def awaited_beat(self) -> int | None:
+        """On the leader, the heartbeat whose answers (or those to a later one) the oldest round waits for (P3.3)."""
+        role = self._core.role
+        return role.rounds[0].number if isinstance(role, Leader) and role.rounds else None
 
     @property
     def won_at(self) -> Instant | None:
@@ -346,7 +353,7 @@ class Raft:
             _lead(core, core.role)
         committed, more = _NOTHING, False
         if core.commit > core.applied_to or core.installed is not None:
-            committed, more = _hand_out(core)
+            committed, more = committing.hand_out(core)
         ready = Ready(
             tuple(core.send) if core.send else (), None if gather else next_batch(core),
             tuple(core.accepted) if core.accepted else (), tuple(core.refused) if core.refused else (), committed,
@@ -397,39 +404,3 @@ def _propose(core: Core, event: Propose) -> None:
     else:
         entry = replication.append(core, leader, COMMAND, event.data)
         core.accepted.append(Accepted(event.token, entry.index, entry.term))
-
-
-def _hand_out(core: Core) -> tuple[tuple[Entry | Snapshot, ...], bool]:
-    """Committed entries in order; an installed snapshot takes the place of all below it (P4.6)."""
-    out: list[Entry | Snapshot] = []
-    if core.installed is not None:
-        out.append(core.installed)
-        core.applied_to = core.installed.index
-        core.installed = None
-    end = min(core.commit, LogIndex(core.applied_to + core.settings.committed_per_step_max))
-    if end > core.applied_to:
-        entries = core.log.between(LogIndex(core.applied_to + 1), end)
-        core.applied_to = end
-        out.extend(entries)
-        _note_committed(core, entries)
-    return tuple(out), core.commit > core.applied_to
-
-
-def _note_committed(core: Core, entries: tuple[Entry, ...]) -> None:
-    leader = core.role if isinstance(core.role, Leader) else None
-    for entry in entries:
-        if leader is not None:
-            leader.uncommitted_bytes -= len(entry.data)
-        if entry.kind == CONFIGURATION:
-            configurations.committed(core, entry)
-        elif entry.kind == FEATURE:
-            core.feature = int(entry.data)
-            core.trace("feature", version=core.feature)
-            if core.feature > core.settings.feature_max:
-                core.fatal = Fatal(
-                    "unknown_feature",
-                    f"the cluster speaks feature version {core.feature}, this member {core.settings.feature_max}: "
-                    "upgrade it",
-                )
-    if leader is not None and core.commit == core.log.last_index:
-        leader.uncommitted_bytes = 0

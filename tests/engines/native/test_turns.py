@@ -1,10 +1,11 @@
 """Turns of a replica before its sockets are drained, and after its entries were lost."""
 
-from tenure.base.ids import MemberId
+from tenure.base.ids import BatchNumber, Boot, MemberId
 from tenure.base.instants import MS, Instant
 from tenure.engines.native.inputs import PeerFrame
-from tenure.leadership.engine import KvPut, KvWritten
+from tenure.leadership.engine import KvGet, KvPut, KvWritten
 from tenure.raft.entries import COMMAND, NOOP
+from tenure.raft.messages import HeartbeatReply
 from tests.engines.native.cluster import WALL, Cluster, Site
 from tests.engines.native.test_replica import hold, keep, open_session
 
@@ -76,3 +77,32 @@ def test_what_waited_for_an_election_is_written_together_with_the_no_op() -> Non
     assert won.write is not None
     assert [entry.kind for entry in won.write.entries] == [NOOP, COMMAND, COMMAND, COMMAND]
     cluster.run(1_000, until=lambda: all(token in winner.answers for token in waiting[winner.name]))
+
+
+def test_only_an_answer_that_can_end_the_oldest_round_is_waited_for() -> None:
+    """Others go with the next turn: under load the second follower's would else take a turn each."""
+    cluster = Split(3)
+    cluster.run(1_000)
+    leader = cluster.leader
+    raft = leader.alive.raft
+
+    def waiting() -> int | None:
+        return raft.awaited_beat
+
+    def awaits(number: int) -> bool:
+        reply = HeartbeatReply(raft.term, Boot("any"), number, BatchNumber(1), 1)
+        return leader.alive.awaits(reply)
+
+    assert waiting() is None
+    assert not awaits(10**6)
+    cluster.cut = {site.member for site in cluster.sites if site is not leader}
+    token = cluster.ask(leader, KvGet("k"))
+    cluster.run(5)
+    number = waiting()
+    assert number is not None
+    assert not awaits(number - 1)
+    assert awaits(number)
+    assert awaits(number + 1)
+    cluster.cut.clear()
+    cluster.run(1_000, until=lambda: token in leader.answers)
+    assert waiting() is None

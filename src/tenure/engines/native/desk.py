@@ -81,19 +81,15 @@ class Desk:
     def ask(self, token: int, request: AnyRequest, origin: Origin | None, peer: MemberId | None) -> int:
         """Take a request in. Returns its key; it may be answered already."""
         turn = self._turn
-        if self._replica.witness and type(request) in (KvGet, ReadElection) and peer is None:
-            turn.out.answers.append((token, NO_STATE))
-            return 0
-        if type(request) in (KvGet, ReadElection, Status, ListMembers) and request.stale and peer is None:  # type: ignore[union-attr]
-            turn.out.answers.append((token, views.stale(self._replica, request, turn.now, turn.wall)))
-            return 0
         kind = kind_of[type(request)]
+        if peer is None and (kind == READ or self._replica.witness):
+            known = self._known_here(request, kind)
+            if known is not None:
+                turn.out.answers.append((token, known))
+                return 0
         if kind == CHANGE:
             request = self.changes.name_ids(request)
-        elif self._replica.witness and peer is None and kind != NOTE and type(request) not in (Status, ListMembers):
-            turn.out.answers.append((token, NO_STATE))
-            return 0
-        pending = Pending(token, request, origin, peer, Instant(turn.now + self._limits.ask_timeout_us))
+        pending = Pending(token, request, origin, peer, turn.expires)
         key = self.book.add(pending)
         if turn.stopped:
             self._answer_stopped(key, pending, self._replica.obstacle or "for good")
@@ -102,6 +98,15 @@ class Desk:
         else:
             self.route(key, pending)
         return key
+
+    def _known_here(self, request: AnyRequest, kind: int) -> AnyResult | None:
+        """What this member answers by itself: reads that may be stale, and as a witness that it holds no state."""
+        turn = self._turn
+        if self._replica.witness and kind not in (NOTE, CHANGE) and type(request) not in (Status, ListMembers):
+            return NO_STATE
+        if type(request) in (KvGet, ReadElection, Status, ListMembers) and request.stale:  # type: ignore[union-attr]
+            return views.stale(self._replica, request, turn.now, turn.wall)
+        return None
 
     def route(self, key: int, pending: Pending) -> None:
         """Send a request where it can be answered: to the core, into a round, to the leader; else it stays parked."""

@@ -242,11 +242,12 @@ class NativeEngine:
         if self._replica is None:
             return
         inputs = self._inputs
-        urgent = self._replica.awaits_beats
+        urgent = False
         for frame in frames:
             if type(frame) is Envelope:
                 inputs.append(Received(frame))
-                urgent = urgent or type(frame.message) is not HeartbeatReply
+                message = frame.message
+                urgent = urgent or type(message) is not HeartbeatReply or self._replica.awaits(message)
             elif type(frame) is Call:
                 inputs.append(PeerCall(peer, frame))
                 urgent = True
@@ -347,8 +348,9 @@ class NativeEngine:
             self._disk.submit(effects.write)
         if effects.stage is not None:
             self._disk.stage(effects.stage)
+        answers = self._answers
         for token, result in effects.answers:
-            answer = self._answers.pop(token, None)
+            answer = answers.pop(token, None)
             if answer is not None:
                 self._deliver(answer, result)
         if self._awaited:

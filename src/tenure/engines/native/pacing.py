@@ -18,8 +18,9 @@ from tenure.base.instants import MS, NEVER, Instant
 tick_us: Final = 40 * MS
 """The timer never stands further ahead, so that a stall is measured to within that. Longer than a heartbeat: while the
 leader is heard the timer is moved on by its turns and never fires."""
-rearm_us: Final = tick_us - 12 * MS
-"""A timer that stands nearer than this (and before its deadline) is moved on by a turn."""
+rearm_us: Final = 18 * MS
+"""A timer that stands nearer than this (and before its deadline) is moved on by a turn. A heartbeat after it was set it
+does; under load, where each turn moves the deadline a little, it is moved once in a while instead of each time."""
 
 late_min_us: Final = 1 * MS
 """Less is noise of the loop's own timers."""

@@ -6,6 +6,8 @@ has to be looked at. Those that wait for something long (a stepdown's successor)
 
 from typing import Final
 
+from msgspec import Struct
+
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant
 from tenure.leadership.engine import (
@@ -92,29 +94,22 @@ kind_of: Final[dict[type, int]] = {
 }
 
 
-class Pending:
+class Pending(Struct, gc=False):
     """One request and where it stands. `peer` is the member that passed it on, None if it was asked here. `doubtful`:
     it was sent or proposed before, and that one may still take effect.
     """
 
-    __slots__ = (
-        "begun", "deadline", "doubtful", "index", "origin", "peer", "request", "sent_at", "stage", "term", "token",
-    )  # fmt: skip
-
-    def __init__(
-        self, token: int, request: AnyRequest, origin: Origin | None, peer: MemberId | None, deadline: Instant
-    ) -> None:
-        self.token = token
-        self.request = request
-        self.origin = origin
-        self.peer = peer
-        self.deadline = deadline
-        self.stage = PARKED
-        self.index: LogIndex = LogIndex(0)
-        self.term: ConsensusTerm = ConsensusTerm(0)
-        self.sent_at: Instant = Instant(0)
-        self.begun: Stepped | None = None
-        self.doubtful = False
+    token: int
+    request: AnyRequest
+    origin: Origin | None
+    peer: MemberId | None
+    deadline: Instant
+    stage: int = PARKED
+    index: LogIndex = LogIndex(0)
+    term: ConsensusTerm = ConsensusTerm(0)
+    sent_at: Instant = Instant(0)
+    begun: Stepped | None = None
+    doubtful: bool = False
 
 
 class Book:

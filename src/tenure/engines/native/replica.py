@@ -34,6 +34,7 @@ from tenure.raft.core import Raft
 from tenure.raft.entries import COMMAND, CONFIGURATION, NOOP, Configuration, Entry, Restored, Snapshot, configuration_of
 from tenure.raft.events import Persisted, Propose, ReadIndex, Received, TakeSnapshot
 from tenure.raft.founding import Record
+from tenure.raft.messages import HeartbeatReply
 from tenure.raft.ready import Fatal, Ready, Refused, Trace
 from tenure.raft.settings import Identity, Settings
 
@@ -103,7 +104,7 @@ class Replica:
         """Take everything that came in this turn. `drained`: nothing more waits in the sockets (P4.7)."""
         turn, desk = self.turn, self._desk
         out = turn.out = Effects()
-        turn.now, turn.wall = now, wall_ms
+        turn.now, turn.wall, turn.expires = now, wall_ms, Instant(now + self.limits.ask_timeout_us)
         for item in inputs:
             kind = type(item)
             if kind is Received or kind is Persisted:
@@ -394,10 +395,10 @@ class Replica:
         turn.serving = turn.moved = turn.decide = self._first_is_due = True
         self.steward.on_serving(turn.now)
 
-    @property
-    def awaits_beats(self) -> bool:
-        """Whether a heartbeat's answer may let something go on: a round, a transfer, a disk that is watched."""
-        return self._desk.rounds.waits or not self._lead[3]
+    def awaits(self, reply: HeartbeatReply) -> bool:
+        """Whether this answer to a heartbeat may let something go on: the oldest round, or what makes us serve."""
+        awaited = self.raft.awaited_beat
+        return not self._lead[3] or (awaited is not None and reply.number >= awaited)
 
     # --- for views --------------------------------------------------------------------------------------------------
 

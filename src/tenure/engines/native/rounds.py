@@ -25,11 +25,6 @@ class Rounds:
         self.gathering: list[Passenger] = []
         self.ready: list[Passenger] = []
 
-    @property
-    def waits(self) -> bool:
-        """Whether a round is open."""
-        return bool(self._open)
-
     def begin(self, book: Book) -> int:
         """Close the gathering; returns the token to ask the core with."""
         token = book.fresh_key()

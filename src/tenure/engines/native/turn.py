@@ -12,10 +12,25 @@ class Turn:
     `moved` asks for everything that waits to be routed anew before the turn ends; `decide` asks the steward.
     """
 
-    __slots__ = ("decide", "events", "leader", "leading", "moved", "now", "out", "serving", "stopped", "term", "wall")
+    __slots__ = (
+        "decide",
+        "events",
+        "expires",
+        "leader",
+        "leading",
+        "moved",
+        "now",
+        "out",
+        "serving",
+        "stopped",
+        "term",
+        "wall",
+    )
 
     def __init__(self, now: Instant) -> None:
         self.now = now
+        self.expires = now
+        """When a request that came in this turn must be answered."""
         self.wall = WallMs(0)
         self.out = Effects()
         self.events: list[Event] = []
