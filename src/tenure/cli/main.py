@@ -22,6 +22,8 @@ _COMMANDS: Final = {
     "stepdown": ("tenure.cli.stepdown", "Ask a leader to hand over."),
     "validate": ("tenure.cli.validate", "Check whether a fencing token is current."),
     "kv": ("tenure.cli.kv", "Read and write small fenced metadata."),
+    "snapshot": ("tenure.cli.snapshot", "Save the state to a file, look at one, restore a cluster from it."),
+    "recover": ("tenure.cli.recover", "Go on from one member when the majority is lost for ever."),
     "timing": ("tenure.cli.timing", "Print the deadlines that follow from a TTL; refuse unsafe sets."),
     "demo": ("tenure.cli.demonstration", "See a cluster lose its leaders, on this machine."),
 }

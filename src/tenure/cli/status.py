@@ -53,7 +53,7 @@ def described(report: StatusReport) -> str:
     if consensus.lag_ms:
         progress += f", as of {span(consensus.lag_ms)} ago"
     head = [
-        f"cluster {report.cluster_id or '-'}, as {report.member} sees it: {report.state}",
+        f"cluster {_cluster(report)}, as {report.member} sees it: {report.state}",
         f"consensus leader {consensus.leader or 'none'}, term {consensus.term}, {progress}",
     ]
     if not report.quorum:
@@ -75,6 +75,17 @@ def described(report: StatusReport) -> str:
     if nodes:
         parts.append(table(("NODE", "LEADS", "TTL", "HEALTH", "LAG", "LAST SEEN"), nodes))
     return "\n\n".join(parts)
+
+
+def _cluster(report: StatusReport) -> str:
+    """Its id, and the newest nonce if it was restored or recovered since (P1.4)."""
+    revived = len(report.lineage) - 1
+    times = "once" if revived == 1 else f"{revived} times"
+    return (
+        f"{report.cluster_id or '-'} (revived {times}: {report.lineage[-1]})"
+        if revived > 0
+        else report.cluster_id or "-"
+    )
 
 
 def _no_quorum(report: StatusReport) -> str:

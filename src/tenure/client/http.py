@@ -7,7 +7,7 @@ it takes effect once however often it is sent; one that was given up is fenced o
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -56,6 +56,9 @@ timeout_seconds_default: Final = 10.0
 attempt_seconds_max: Final = 2.5
 """A member ends a call without a quorum after 2 s; one that says nothing for longer is frozen or gone."""
 connect_seconds_max: Final = 1.0
+_stream_seconds_max: Final = 30.0
+"""Without a byte of a snapshot."""
+_stream_bytes: Final = 256 * 1024
 _pause_seconds: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Between rounds over all endpoints; the last one repeats."""
 _elsewhere: Final[frozenset[Code]] = frozenset(
@@ -214,6 +217,24 @@ class Client:
     def call(self, type_: type[T], method: Method, path: str, body: object = None) -> T:
         """A call without a method of its own here, that may be repeated as it is."""
         return _decoded(self._call(method, path, body), type_)
+
+    def snapshot(self, *, stale: bool = False) -> Iterator[bytes]:
+        """The file of a snapshot as it comes (`wire.snapshot_file`); not tried again once it has begun."""
+        self.status(stale=stale)  # finds who answers
+        endpoint = self._endpoints[self._preferred]
+        timeout = urllib3.Timeout(connect=connect_seconds_max, read=_stream_seconds_max)
+        path = "/v1/snapshot" + ("?consistency=stale" if stale else "")
+        headers = {**self._headers, header: self._known.said()}
+        try:
+            response = self._pool.request(
+                "GET", endpoint + path, headers=headers, timeout=timeout, redirect=False, preload_content=False
+            )
+            if response.status != 200:
+                refused = _refused(_Answer(response.status, response.read()))
+                raise ProtocolError(f"{endpoint}: {response.status}") if refused is None else of_refused(refused)
+            yield from response.stream(_stream_bytes)
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(f"{endpoint}: the snapshot broke off: {_words(error)}") from error
 
     # --- how a call is made ------------------------------------------------------------------------------------------
 

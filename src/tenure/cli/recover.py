@@ -1,0 +1,107 @@
+"""`tenure recover`: when the majority of the members is lost for ever."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tenure.base.errors import Invalid
+from tenure.base.instants import WallMs
+from tenure.cli import printing
+from tenure.cli.exits import Exit
+from tenure.cli.snapshot import facts_of, told
+
+if TYPE_CHECKING:
+    from tenure.server.recovering import Remains
+
+_MEANT = "--majority-is-lost-for-ever"
+
+
+@click.command("recover")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=Path("tenure-data"),
+    show_default=True,
+    help="Of the surviving member, which must be stopped.",
+)
+@click.option("--peer", metavar="HOST:PORT", help="Its peer address, if that is to be another.")
+@click.option("--term-floor", type=int, help="No term below this is granted (when the wall clock can't be trusted).")
+@click.option(_MEANT, "meant", is_flag=True, help="Do it. Without this it is only said what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+def command(*, data_dir: Path, peer: str | None, term_floor: int | None, meant: bool, as_json: bool) -> int:
+    """Make a new cluster of one out of a surviving member, when the majority is lost FOR EVER.
+
+    What only the lost members had is lost, acknowledged or not. If any of them runs again there are two clusters.
+    First read docs/operating/recovery.md.
+    """  # fmt: skip
+    from tenure.server.recovering import examine, recover
+
+    remains = examine(data_dir)
+    at = peer or remains.peer
+    if at is None:
+        raise Invalid("peer", "this member has no seat whose address could be kept; give --peer HOST:PORT")
+    if not meant:
+        if as_json:
+            printing.say(printing.json_line({"dry_run": True, **_facts(remains)}))
+        else:
+            printing.say(_described(data_dir, remains))
+        return Exit.OK
+    made, kept = recover(data_dir, remains, peer=at, floor=term_floor, wall=WallMs(time.time_ns() // 1_000_000))
+    if as_json:
+        printing.say(printing.json_line({"data_dir": str(data_dir), "kept": str(kept), **facts_of(made)}))
+    else:
+        lost = ", ".join(seat.name for seat in remains.configuration.seats if seat.id != remains.member)
+        printing.say(
+            f"{data_dir} is a cluster of its own now: {told(made)}\n"
+            f"The old directory is {kept}; never start a member on it.\n"
+            f"Never start these again, they would be a second cluster: {lost or 'nobody'}.\n"
+            "Next step: start it as before, and let new members join it, each with an empty directory."
+        )
+    return Exit.OK
+
+
+def _facts(remains: "Remains") -> dict[str, object]:
+    from tenure.server.snapshot_files import contents
+
+    return {
+        "member": remains.member,
+        "name": remains.name,
+        "lineage": remains.lineage,
+        "last_index": remains.last_index,
+        "last_term": remains.last_term,
+        "snapshot_index": remains.snapshot_index,
+        "lost": [
+            {"id": seat.id, "name": seat.name, "role": seat.role}
+            for seat in remains.configuration.seats
+            if seat.id != remains.member
+        ],
+        "contents": contents(remains.state),
+    }
+
+
+def _described(data_dir: Path, remains: "Remains") -> str:
+    from tenure.server.snapshot_files import contents
+
+    found = contents(remains.state)
+    others = [seat for seat in remains.configuration.seats if seat.id != remains.member]
+    lost = ", ".join(f"{seat.name} ({seat.role})" for seat in others)
+    return "\n".join(
+        (
+            f"DRY RUN: nothing was changed in {data_dir}, member {remains.name} ({remains.member})",
+            "",
+            f"KEPT: all that this member has, to index {remains.last_index} of consensus term {remains.last_term}:",
+            f"  {found.sessions} sessions, {found.elections} elections ({found.held} held), {found.keys} keys,",
+            f"  {found.client_sessions} client sessions, {found.idempotency_keys} idempotency keys.",
+            f"  Of {remains.last_index - remains.snapshot_index} entries above its snapshot some may never have been",
+            "  acknowledged to anybody; they count from now on",
+            f"LOST: whatever only these had, acknowledged or not: {lost or 'nobody'}",
+            f"ENDS: every holding ({found.held}), under a term above all that were ever granted; the sessions live on",
+            "",
+            "Of several survivors take the one with the greatest (term, index) above.",
+            f"If any of {', '.join(seat.name for seat in others) or 'the others'} can still be started,",
+            "or its disk read: STOP, and bring it back instead.",
+            f"To do it: tenure recover --data-dir {data_dir} {_MEANT}",
+        )
+    )

@@ -1,0 +1,130 @@
+"""Forced recovery: one surviving member's data directory becomes that of a new cluster of its own (P1.4).
+
+Only for when a majority is lost for ever. What the lost members alone had is lost; what this one has is kept, also
+what may never have been acknowledged to anybody. The old directory stays beside the new one, under another name.
+"""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from tenure.base.errors import TenureError
+from tenure.base.ids import ConsensusTerm, LogIndex, MemberId, Nonce
+from tenure.base.instants import WallMs
+from tenure.leadership.machine import Machine
+from tenure.leadership.state import State
+from tenure.raft.entries import COMMAND, FEATURE, Configuration, Restored
+from tenure.server.reviving import Heir, Revived, revive
+from tenure.server.snapshot_files import sync
+from tenure.storage import Store
+
+reason: Final = "the cluster was recovered from one member"
+
+
+class NothingThere(TenureError):
+    """The directory holds no member of a cluster."""
+
+
+class Remains(Struct, frozen=True):
+    """What a stopped member's directory holds. `last_index` and `last_term` say how fresh: of several survivors the one
+    with the greatest (term, index) has the most.
+    """
+
+    member: MemberId
+    name: str
+    lineage: tuple[Nonce, ...]
+    configuration: Configuration
+    snapshot_index: LogIndex
+    last_index: LogIndex
+    last_term: ConsensusTerm
+    term: ConsensusTerm
+    feature: int
+    state: State
+
+    @property
+    def peer(self) -> str | None:
+        """Where the others reached it."""
+        seat = self.configuration.seat(self.member)
+        return seat.peer if seat is not None else None
+
+
+def examine(directory: Path) -> Remains:
+    """Read it all, and leave it as it was. Raises `StorageError`, `UnknownCommand`, `NothingThere`."""
+    if not directory.is_dir() or not any(directory.iterdir()):
+        raise NothingThere(f"{directory} holds no member. Next step: give the --data-dir of the surviving one")
+    opened = Store.open(directory, directory.name)
+    try:
+        restored = opened.store.restored()
+        identity = opened.identity
+        if opened.created or identity.record is None or identity.founding != "sealed":
+            raise NothingThere(
+                f"{directory} never became part of a cluster. Next step: start it as it was started before"
+            )
+        configuration = restored.configuration if restored.configuration.seats else identity.record.configuration
+        lineage = identity.lineage or (identity.record.lineage,)
+        if restored.snapshot is not None:
+            machine = Machine.restore(restored.snapshot.image.pieces)
+        else:
+            machine = Machine.founded(identity.record.lineage, identity.record.stamp)
+        return _replayed(restored, machine, identity.member, identity.name, lineage, configuration)
+    finally:
+        opened.store.close(clean=opened.clean)
+
+
+def _replayed(
+    restored: Restored,
+    machine: Machine,
+    member: MemberId,
+    name: str,
+    lineage: tuple[Nonce, ...],
+    configuration: Configuration,
+) -> Remains:
+    """The whole log applied: nobody is left who could say how much of it was committed."""
+    snapshot = restored.snapshot
+    index = snapshot.index if snapshot is not None else LogIndex(0)
+    term = snapshot.term if snapshot is not None else ConsensusTerm(0)
+    feature = restored.feature
+    first = index
+    for entry in restored.entries:
+        if entry.index <= index:
+            continue
+        if entry.kind == COMMAND:
+            machine.apply(entry.index, entry.term, entry.data)
+        elif entry.kind == FEATURE:
+            feature = int(entry.data)
+        index, term = entry.index, entry.term
+    newest = max(restored.hard_state.term, term)
+    return Remains(member, name, lineage, configuration, first, index, term, newest, feature, machine.state)
+
+
+def recover(
+    directory: Path,
+    remains: Remains,
+    *,
+    peer: str,
+    floor: int | None,
+    wall: WallMs,
+    draw: Callable[[], str] = lambda: secrets.token_hex(8),
+) -> tuple[Revived, Path]:
+    """Make the new directory in the old one's place; where the old one is now."""
+    fresh = directory.with_name(f".{directory.name}.recovered")
+    heir = Heir(remains.name, peer, fresh)
+    revived = revive(
+        remains.state,
+        [heir],
+        index=remains.last_index,
+        term=remains.term,
+        feature=remains.feature,
+        floor=floor,
+        wall=wall,
+        why=reason,
+        draw=draw,
+    )
+    kept = directory.with_name(f"{directory.name}.before-recovery-{revived.lineage[-1]}")
+    directory.rename(kept)
+    fresh.rename(directory)
+    sync(directory.parent)
+    return revived, kept
