@@ -266,12 +266,12 @@ def test_a_demand_is_told_once_with_its_grace() -> None:
     stage = Stage().lead()
     stage.told()
     demand = {"election": "orders", "term": 7, "successor": "b", "grace_ms": 400}
+    until = stage.now + 400 * MS
     stage.say(type="stepdown", session=stage.session, **demand)
-    assert stage.kinds() == ["keep"]
-    stage.keep(("orders", 7), demands=[demand])
+    assert stage.kinds() == [], "it is believed at once: a keepalive would only be in its way"
+    stage.turn(after_ms=200).keep(("orders", 7), demands=[demand])
     demanded = [event for event in stage.told() if isinstance(event, Demanded)]
-    assert [(event.successor, event.grace_ms) for event in demanded] == [("b", 400)]
-    assert demanded[0].until == stage.now + 400 * MS
+    assert [(event.successor, event.grace_ms, event.until) for event in demanded] == [("b", 400, until)]
     assert stage.remaining_ms() > 0, "what was begun may be finished"
 
 

@@ -254,9 +254,8 @@ class KeeperCore:
             case Refused() as refused:
                 self._keepalive_refused(live, refused, received.number, now)
             case messages.StepdownHint(election=election, term=term, successor=successor, grace_ms=grace_ms):
-                # Believed at once: a demand can only make us give something up.
+                # Believed at once, a demand can only make us give something up; so no keepalive gets in its way.
                 self.offices.demanded(Demand(election, term, successor, grace_ms), now)
-                live.keep_at = now
             case messages.GrantedHint() | messages.EndedHint() | messages.GoneHint():
                 live.keep_at = now  # P3.1: the push says nothing that counts; the acknowledgement will
             case _:
