@@ -55,10 +55,12 @@ def on_chunk(core: Core, sender: MemberId, chunk: SnapshotChunk) -> None:
         return
     incoming = core.incoming
     if incoming is None or not _continues(incoming.head, chunk):
-        if incoming is not None and chunk.snapshot_index < incoming.head.snapshot_index:
-            return  # late: a newer one is under way
-        incoming = core.incoming = Incoming(chunk)
+        newest = incoming is None or chunk.snapshot_index >= incoming.head.snapshot_index
+        if not newest and incoming is not None and chunk.term <= incoming.term:
+            return  # late: this leader has a newer one under way. Another leader's may be older: it is what there is
+        incoming = core.incoming = Incoming(chunk, chunk.term)
         core.trace("snapshot_coming", sender=sender, index=chunk.snapshot_index, bytes=chunk.total)
+    incoming.term = max(incoming.term, chunk.term)
     if chunk.offset == incoming.received and incoming.received + len(chunk.data) <= chunk.total:
         incoming.pieces.append(chunk.data)
         incoming.received += len(chunk.data)

@@ -231,9 +231,12 @@ class Disk:
 
 @dataclass(slots=True)
 class Incoming:
-    """A snapshot that is being received: `received` bytes with this CRC, in memory until all are here."""
+    """A snapshot that is being received: `received` bytes with this CRC, in memory until all are here. `term`: of the
+    leader who sent of it last.
+    """
 
     head: SnapshotChunk
+    term: ConsensusTerm
     pieces: list[bytes] = field(default_factory=list)
     received: int = 0
     crc: int = 0
