@@ -30,7 +30,7 @@ class Network:
 
     def __init__(self, world: "World") -> None:
         self.world = world
-        plan = world.plan
+        self.plan = plan = world.plan
         self.rng = world.rng
         self.ordered = plan.ordered
         self.loss = plan.loss / 1000
@@ -143,7 +143,7 @@ class Network:
 
     def delay(self, way: Way) -> int:
         """How long one frame travels."""
-        plan, random = self.world.plan, self.rng.random
+        plan, random = self.plan, self.rng.random
         delay = plan.latency_us * way.slow
         if plan.jitter_us:
             delay += int(random() * plan.jitter_us)
@@ -156,8 +156,12 @@ class Network:
         way = sender.ways[to.index]
         if not way.linked or way.cut or (self.loss and self.rng.random() < self.loss):
             return
-        world = self.world
-        delay = self.delay(way)
+        world, plan, random = self.world, self.plan, self.rng.random
+        delay = plan.latency_us * way.slow
+        if plan.jitter_us:
+            delay += int(random() * plan.jitter_us)
+        if self.spike and random() < self.spike:
+            delay += int(random() * plan.spike_us)
         if self.ordered:
             arrival = world.now + delay
             if arrival < way.last_arrival:

@@ -122,9 +122,7 @@ class Watcher:
 
     def wake(self) -> None:
         """Look at what has come; sometimes go elsewhere."""
-        host = self.host
-        if host is None or host.replica is None or host.boot != self.boot or self.rng.random() < 0.02:
-            self.tap = None
+        if not self.stands() or self.rng.random() < 0.02:
             self.move()
         if self.tap is not None and self.host is not None and self.host.paused_until <= self.world.now:
             for _ in range(self.rng.randint(1, 5)):
@@ -134,10 +132,18 @@ class Watcher:
                 self.take(batch)
         self.world.later(1 + int(self.rng.expovariate(1 / self.think_us)), self.wake)
 
+    def stands(self) -> bool:
+        """Whether the member that it watches at still lives the same life."""
+        host = self.host
+        if self.tap is None or host is None or host.gone:
+            return False
+        return host.replica is not None and host.boot == self.boot
+
     def move(self) -> None:
-        """Watch at some member that lives."""
+        """Watch at some member that lives, if it finds one."""
+        self.tap = None
         host = self.rng.choice(self.world.hosts)
-        if host.replica is None:
+        if host.replica is None or host.gone:
             return
         self.host, self.boot = host, host.boot
         self.tap = self.world.taps.open(host, self.seen)

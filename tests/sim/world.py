@@ -27,7 +27,7 @@ from tenure.leadership.engine import Kept
 from tenure.leadership.machine import Machine
 from tenure.raft.entries import Configuration, Seat
 from tenure.raft.events import Lateness, Persisted
-from tenure.raft.messages import Envelope
+from tenure.raft.messages import AppendReply, Envelope, VoteReply
 from tenure.raft.ready import Batch, Fatal
 from tenure.raft.settings import Identity, Settings
 from tenure.wire.frames import CallReply
@@ -53,10 +53,11 @@ STALL_MIN_US: Final = 10 * MS
 LATE_MIN_US: Final = 1 * MS
 TICK_US: Final = 40 * MS
 """A stall is measured from the last timer, which stood at most so far ahead (`engines.native.pacing`)."""
-NO_SPACE_RETRY_US: Final = 250 * MS
 LOOK_AGAIN_US: Final = 20 * MS
 """A write that waits for something is looked at again so often, because healing ends every stall."""
 
+PROMISES: Final = frozenset({AppendReply, VoteReply})
+"""What S8 is about."""
 _MARK: Final = Struct("<qqqqq")
 
 
@@ -365,9 +366,11 @@ class World:
 
     def send(self, host: Host, to: Host, frame: Any) -> None:
         """A frame leaves."""
-        if type(frame) is Envelope:
-            self.observer.sent(host, frame)
-        elif type(frame) is CallReply and type(frame.result) is Kept:
+        kind = type(frame)
+        if kind is Envelope:
+            if type(frame.message) in PROMISES:
+                self.observer.sent(host, frame)
+        elif kind is CallReply and type(frame.result) is Kept:
             self.observer.leases.kept(host, frame.result.session, frame.result.number)
         self.network.send(host, to, frame)
 
@@ -492,7 +495,7 @@ class World:
             self.post(now + wait, self.persisted, (host, life, micros + wait))
             return
         if host.full_until > now:  # nothing of it was written; it is tried again (`storage.NoSpace`)
-            wait = min(host.full_until - now, NO_SPACE_RETRY_US)
+            wait = min(host.full_until - now, LOOK_AGAIN_US)
             self.post(now + wait, self.persisted, (host, life, micros))
             return
         if host.eio:
@@ -511,8 +514,7 @@ class World:
             boundaries.promise(self, host, batch, micros)
             return
         for envelope in batch.send_after_persist:
-            self.observer.sent(host, envelope)
-            self.network.send(host, self.by_id[envelope.to], envelope)
+            self.send(host, self.by_id[envelope.to], envelope)
         self.turn(host, (Persisted(batch.number, micros),), drained=self.drained)
 
 

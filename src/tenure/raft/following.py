@@ -35,7 +35,8 @@ def from_leader(core: Core, sender: MemberId, term: ConsensusTerm) -> bool:
         core.watch = Watch(leader=sender, heard_at=core.now)
         core.watch.timeout_us = core.timing.forget_leader(sender)
         core.trace("following", leader=sender, term=term)
-    suspicion.hear(core)
+    if core.suspicion is not None or core.notes or core.rounds_failed:
+        suspicion.hear(core)
     core.watch.heard_at = core.now
     core.graces = 0
     return True

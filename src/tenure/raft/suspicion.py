@@ -257,9 +257,9 @@ def timeout_at(core: Core) -> Instant:
     """
     watch = core.watch
     if watch.leader is None:
-        return max(after(watch.heard_at, watch.patience_us), core.grace_until)
-    if watch.beat_at is None:
-        return max(after(watch.heard_at, watch.timeout_us), core.grace_until)
-    since_beat = after(watch.beat_at, watch.timeout_us)
-    since_heard = after(watch.heard_at, watch.timeout_us - watch.interval_us)
-    return max(since_beat, since_heard, core.grace_until)
+        due = watch.heard_at + watch.patience_us
+    elif watch.beat_at is None:
+        due = watch.heard_at + watch.timeout_us
+    else:
+        due = max(watch.beat_at, watch.heard_at - watch.interval_us) + watch.timeout_us
+    return Instant(due) if due > core.grace_until else core.grace_until

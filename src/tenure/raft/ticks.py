@@ -71,12 +71,12 @@ def deadline(core: Core) -> Instant:
         return NEVER
     match core.role:
         case Leader() as leader:
-            due = [leader.beat_due, leader.probe_due, leader.ship_due]
+            due = min(leader.probe_due, leader.beat_due)
             if leader.transfer is not None:
-                due.append(leader.transfer.ends_at)
+                due = min(due, leader.transfer.ends_at)
             elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
-                due.append(max(after(core.disk.in_flight.since, core.timing.disk_stall), core.grace_until))
-            return min(due)
+                due = min(due, max(after(core.disk.in_flight.since, core.timing.disk_stall), core.grace_until))
+            return min(leader.ship_due, due)
         case Follower():
             if core.suspicion is None:
                 return suspicion.timeout_at(core)

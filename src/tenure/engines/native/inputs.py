@@ -95,37 +95,24 @@ class Stage(Struct, frozen=True, gc=False):
     data: bytes
 
 
-class Effects:
+class Effects(Struct):
     """What follows from a turn, in the order of the fields: frames may leave before the disk (P4.1), then the one
     durable write, then answers, then what watchers see.
+
+    `replaced`: a snapshot replaced the state, and what lies between is not told as transitions. `configuration`: the
+    members have changed, so whom to dial.
     """
 
-    __slots__ = (
-        "answers",
-        "configuration",
-        "deadline",
-        "fatal",
-        "replaced",
-        "send",
-        "stage",
-        "traces",
-        "transitions",
-        "write",
-    )
-
-    def __init__(self) -> None:
-        self.send: list[tuple[MemberId, PeerFrame]] = []
-        self.write: Batch | None = None
-        self.stage: Stage | None = None
-        self.answers: list[tuple[int, AnyResult]] = []
-        self.transitions: list[Transition] = []
-        self.replaced = False
-        """A snapshot replaced the state: what lies between is not told as transitions."""
-        self.configuration: Configuration | None = None
-        """The members have changed: whom to dial."""
-        self.traces: list[Trace] = []
-        self.deadline: Instant = NEVER
-        self.fatal: Fatal | None = None
+    send: list[tuple[MemberId, PeerFrame]] = []
+    write: Batch | None = None
+    stage: Stage | None = None
+    answers: list[tuple[int, AnyResult]] = []
+    transitions: list[Transition] = []
+    replaced: bool = False
+    configuration: Configuration | None = None
+    traces: list[Trace] = []
+    deadline: Instant = NEVER
+    fatal: Fatal | None = None
 
 
 internal_token: Final = -1

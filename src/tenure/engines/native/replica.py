@@ -218,7 +218,8 @@ class Replica:
             desk.rounds.granted(read)
         if desk.rounds.ready:
             desk.finish_rounds()
-        self._absorb_rare(ready)
+        if ready.transfers or ready.changes or ready.snapshot_wanted or ready.configuration is not None:
+            self._absorb_rare(ready)
         if turn.moved:
             turn.moved = False
             desk.route_waiting()
