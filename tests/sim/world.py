@@ -391,7 +391,7 @@ class World:
         when = host.clock.true_of(deadline)
         if self.late_us:
             when += int(self.rng.random() * self.late_us)
-        self.post(max(when, self.now), self.fired, (host, host.timer))
+        self.post(max(self.now, when), self.fired, (host, host.timer))
 
     def arm_anew(self, host: Host) -> None:
         """Its clock has changed: what was planned by the old one counts no more."""

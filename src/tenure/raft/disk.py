@@ -62,7 +62,7 @@ def know_batches(core: Core, told: dict[MemberId, BatchNumber]) -> None:
     for member, number in told.items():
         if member == core.me:
             check_rollback(core, number)
-        else:
+        elif number > core.known_batches.get(member, 0):
             know_batch(core, member, number)
 
 

@@ -272,6 +272,8 @@ class Core:
         "identity",
         "incoming",
         "installed",
+        "is_voter",
+        "is_witness",
         "known_batches",
         "late_us",
         "links",
@@ -329,6 +331,9 @@ class Core:
         self.voters: tuple[MemberId, ...]
         self.peers: tuple[MemberId, ...]
         self.witness_seats: frozenset[MemberId]
+        self.is_voter: bool
+        self.is_witness: bool
+        """Whether our own vote counts; whether we vote without holding state (P8)."""
         self.seats_changed = True
         self.configure()
         self.feature = restored.feature
@@ -382,17 +387,9 @@ class Core:
         self.voters = configuration.voters()
         self.peers = tuple(member for member in configuration.members() if member != self.me)
         self.witness_seats = frozenset(seat.id for seat in configuration.seats if seat.role == "witness")
+        self.is_voter = self.me in self.voters
+        self.is_witness = self.me in self.witness_seats
         self.seats_changed = True
-
-    @property
-    def is_voter(self) -> bool:
-        """Whether this member's own vote counts."""
-        return self.me in self.voters
-
-    @property
-    def is_witness(self) -> bool:
-        """Whether this member votes without holding state (P8)."""
-        return self.me in self.witness_seats
 
     def is_witness_seat(self, member: MemberId) -> bool:
         """Whether a member is a witness."""

@@ -24,14 +24,15 @@ _BELIEVED_AFTER_US: Final = 1 * SECOND
 class Window:
     """The last samples, with a percentile that is computed anew every few of them."""
 
-    __slots__ = ("_cached", "_fresh", "_next", "_part", "_samples")
+    __slots__ = ("_fresh", "_next", "_part", "_samples", "value")
 
     def __init__(self, part: float, default: int) -> None:
         self._samples: list[int] = []
         self._next = 0
         self._fresh = 0
         self._part = part
-        self._cached = default
+        self.value = default
+        """The percentile, or the default before any sample."""
 
     def add(self, sample: int) -> None:
         """Take one sample."""
@@ -44,12 +45,7 @@ class Window:
         if self._fresh >= _RECOMPUTE_EVERY or len(self._samples) <= _RECOMPUTE_EVERY:
             self._fresh = 0
             ordered = sorted(self._samples)
-            self._cached = ordered[min(len(ordered) - 1, int(len(ordered) * self._part))]
-
-    @property
-    def value(self) -> int:
-        """The percentile, or the default before any sample."""
-        return self._cached
+            self.value = ordered[min(len(ordered) - 1, int(len(ordered) * self._part))]
 
 
 class Tail:

@@ -161,9 +161,10 @@ class Replica:
         turn, desk = self.turn, self._desk
         if self._installing is not None or (turn.decide and turn.serving):
             return turn.now  # the next step goes on; a drained one decides
-        if self.steward is not None and turn.serving:
-            return min(self._core_deadline, desk.book.due, desk.forwarding.resend_at, self.steward.deadline())
-        return min(self._core_deadline, desk.book.due, desk.forwarding.resend_at)
+        due = min(self._core_deadline, desk.book.due, desk.forwarding.resend_at)
+        if turn.serving and self.steward is not None:
+            due = min(due, self.steward.deadline())
+        return due
 
     def _decide(self, steward: Steward) -> None:
         """Let the steward decide; what it decides carries the term it was decided in (P3.5). Only with the sockets
