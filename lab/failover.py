@@ -25,6 +25,7 @@ write_every_ms: Final = 10.0
 """All clients together: enough that a write waits at each survivor when a leader is elected; load is another matter."""
 warm_s: Final = 0.5
 answers_s_max: Final = 20.0
+tries_per_round: Final = 2
 rest_s: Final = 2.0
 """Between a member's return and the next blow: round trips are measured anew, twice a second."""
 
@@ -77,18 +78,20 @@ def run(
             calm_since = now_us()
             time.sleep(rest_s)
             network.tell()
-            for number in range(rounds):
+            for number in range(tries_per_round * rounds):
                 leader = made.settled()
-                calm_until, strike, some = asyncio.run(_round(made, leader, blow, f"{blow}-{number}", rng))
-                calls = vote_requests(made.events(), calm_since, calm_until)
-                series.false_elections += len(calls)
-                series.strikes.append(strike)
-                series.unknown += some[1]
-                acks.extend(some[0])
+                strike, some = asyncio.run(_round(made, leader, blow, f"{blow}-{number}", calm_since, rng))
+                series.false_elections += len(vote_requests(made.events(), calm_since, some.struck_us))
+                series.unknown += some.failed
+                acks.extend(some.acks)
                 _mend(made, leader, blow)
                 calm_since = now_us()
                 time.sleep(rest_s + 10 * weather.rtt_ms / 1_000)
                 _say(number, strike, weather)
+                if strike is not None:
+                    series.strikes.append(strike)
+                    if len(series.strikes) == rounds:
+                        break
             made.settled()
             series.written = len(acks)
             series.lost = asyncio.run(lost(made, acks))
@@ -98,10 +101,20 @@ def run(
     return series
 
 
+class Load(Struct, frozen=True):
+    """What the clients of a round have written, and when the blow came."""
+
+    struck_us: int
+    acks: list[Ack]
+    failed: int
+
+
 async def _round(
-    made: LabCluster, leader: LabMember, blow: Blow, label: str, rng: random.Random
-) -> tuple[int, Strike, tuple[list[Ack], int]]:
-    """The blow, what the new leader's traces say, and what the clients saw."""
+    made: LabCluster, leader: LabMember, blow: Blow, label: str, calm_since: int, rng: random.Random
+) -> tuple[Strike | None, Load]:
+    """The blow, what the new leader's traces say, and what the clients saw. No strike if a false election was already
+    under way: whom it struck led no more.
+    """
     rtt_ms = made.network.weather.rtt_ms
     pace_ms = write_every_ms * (len(made.members) - 1)
     writers = [Writer(member, label, pace_ms) for member in made.members if member is not leader]
@@ -111,11 +124,15 @@ async def _round(
     await asyncio.sleep(warm_s + 4 * rtt_ms / 1_000 + rng.random() * 0.1)
     struck = now_us()
     _strike(made, leader, blow)
-    change = await _until_served(made, leader, struck)
+    change = await _until_served(made, leader, calm_since, struck)
     for writer in writers:
         await writer.until_answered(struck, answers_s_max)
     spiking.cancel()
     await asyncio.gather(*(writer.stop(2.5) for writer in writers))
+    acks = [ack for writer in writers for ack in writer.acks]
+    load = Load(struck, acks, sum(writer.failed for writer in writers))
+    if change is None:
+        return None, load
     beside, elsewhere = None, None
     for writer in writers:
         ack = writer.first_after(struck)
@@ -125,15 +142,18 @@ async def _round(
                 beside = took
             else:
                 elsewhere = took if elsewhere is None else min(elsewhere, took)
-    acks = [ack for writer in writers for ack in writer.acks]
-    return struck, Strike(change, beside, elsewhere), (acks, sum(writer.failed for writer in writers))
+    return Strike(change, beside, elsewhere), load
 
 
-async def _until_served(made: LabCluster, leader: LabMember, struck: int) -> FailOver:
+async def _until_served(made: LabCluster, leader: LabMember, calm_since: int, struck: int) -> FailOver | None:
+    """None where somebody had asked for votes before the blow."""
     deadline = time.monotonic() + answers_s_max
     while time.monotonic() < deadline:
         await asyncio.sleep(0.1)
-        found = fail_over(made.events(), struck, leader.name, len(made.members))
+        events = made.events()
+        if vote_requests(events, calm_since, struck):
+            return None
+        found = fail_over(events, struck, leader.name, len(made.members))
         if found is not None:
             return found
     raise TimeoutError(f"nobody served within {answers_s_max} s after {leader.name} was struck at {struck}")
@@ -162,7 +182,10 @@ def _mend(made: LabCluster, leader: LabMember, blow: Blow) -> None:
     made.settled()
 
 
-def _say(number: int, strike: Strike, weather: Weather) -> None:
+def _say(number: int, strike: Strike | None, weather: Weather) -> None:
+    if strike is None:
+        print(f"  {number + 1}: void, votes were asked for before the blow", file=sys.stderr, flush=True)
+        return
     change, rtt_us = strike.change, weather.rtt_ms * 1_000
     marks = {
         "noticed": change.noticed_us, "majority": change.majority_us, "elected": change.elected_us,

@@ -137,8 +137,8 @@ IDENTITY = (
 FAILOVER = (
     Mutant(
         "note-of-a-fresher-log-counts", "P5.1", "raft/suspicion.py",
-        "        if (note.message.last_term, note.message.last_index) <= (log.last_term, log.last_index)\n",
-        "        if note.message\n",
+        "    return (note.last_term, note.last_index) <= (log.last_term, log.last_index)\n",
+        "    return log.last_index >= 0\n",
         "notes stand for pre-votes that would have been refused",
         ("raft/test_one_member.py::test_a_note_of_a_fresher_log_is_no_grant",),
     ),
@@ -155,6 +155,13 @@ FAILOVER = (
         "note.heard_number < 0:",
         "who lost the leader long before us is believed",
         ("raft/test_one_member.py::test_a_note_of_one_who_lost_the_leader_long_before_is_void",),
+    ),
+    Mutant(
+        "void-note-is-no-reason-to-ask-again", "P5.5", "raft/suspicion.py",
+        "core.suspicion.noticed.add(sender)",
+        "core.suspicion.noticed.discard(sender)",
+        "who refused a pre-vote because it still heard the leader is asked again only when the round is over",
+        ("golden:p5_2_a_void_note_says_that_asking_is_worth_it_again",),
     ),
     Mutant(
         "old-epoch-counts", "P5.2", "raft/suspicion.py",

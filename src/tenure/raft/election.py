@@ -24,12 +24,14 @@ def stand(core: Core) -> None:
     core.attempt += 1
     core.role = PreCandidate(core.attempt, granted, after(core.now, suspicion.round_us(core)))
     core.trace("pre_vote_asked", term=core.term + 1, attempt=core.attempt, granted=len(granted))
-    message = PreVote(
-        ConsensusTerm(core.term + 1), core.log.last_index, core.log.last_term, core.identity.boot, core.attempt
-    )
-    for voter in core.voters:
-        if voter != core.me:
-            core.say(voter, message)
+    _ask_pre_votes(core, set(core.voters) - {core.me})
+
+
+def _ask_pre_votes(core: Core, voters: set[MemberId]) -> None:
+    log = core.log
+    message = PreVote(ConsensusTerm(core.term + 1), log.last_index, log.last_term, core.identity.boot, core.attempt)
+    for voter in sorted(voters):
+        core.say(voter, message)
 
 
 def campaign(core: Core, above: ConsensusTerm, *, transfer: bool, why: str) -> None:
@@ -95,6 +97,10 @@ def consider(core: Core) -> None:
         role.granted |= suspicion.believed(core)
         if quorum.reached(core.voters, role.granted):
             campaign(core, core.term, transfer=False, why="pre_votes")
+        elif core.suspicion is not None and (again := role.refused & core.suspicion.noticed):
+            role.refused -= again
+            core.suspicion.noticed -= again
+            _ask_pre_votes(core, again)  # they heard the leader when they refused; it may be a long round (P5.6)
 
 
 def on_vote(core: Core, sender: MemberId, asked: Vote) -> None:

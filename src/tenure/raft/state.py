@@ -182,6 +182,8 @@ class Suspicion:
     heard_number: int
     waited: bool = False
     failures: int = 0
+    noticed: set[MemberId] = field(default_factory=set)
+    """Whose notes were void only by their heartbeat's number: no pre-votes, but who refused one may grant it by now."""
 
 
 @dataclass(slots=True)

@@ -96,6 +96,9 @@ def on_note(core: Core, sender: MemberId, note: LeaderLost) -> None:
         return
     if core.watch.boot == note.leader_boot and note.heard_number < core.watch.number - 1:
         core.trace("note_void", sender=sender, heard=note.heard_number, own=core.watch.number)
+        if core.suspicion is not None and _would_grant(core, note):
+            core.suspicion.noticed.add(sender)  # no pre-vote, but an ordinary one is worth asking for now (P5.5)
+            find_turn(core)
         return
     core.note_epochs[sender] = (note.boot, note.epoch, False)
     core.notes[sender] = Note(note, core.now)
@@ -114,17 +117,19 @@ def on_found(core: Core, sender: MemberId, found: Found) -> None:
         return
     core.note_epochs[sender] = (found.boot, found.epoch, True)
     core.notes.pop(sender, None)
+    if core.suspicion is not None:
+        core.suspicion.noticed.discard(sender)
 
 
 def believed(core: Core) -> set[MemberId]:
     """Whose notes stand for a pre-vote now: fresh, and of a log not fresher than ours (P5.1)."""
     _expire(core)
+    return {sender for sender, note in core.notes.items() if _would_grant(core, note.message)}
+
+
+def _would_grant(core: Core, note: LeaderLost) -> bool:
     log = core.log
-    return {
-        sender
-        for sender, note in core.notes.items()
-        if (note.message.last_term, note.message.last_index) <= (log.last_term, log.last_index)
-    }
+    return (note.last_term, note.last_index) <= (log.last_term, log.last_index)
 
 
 def _expire(core: Core) -> None:
@@ -176,7 +181,7 @@ def find_turn(core: Core) -> None:
         return
     rivals = len(_rivals(core)) + 1
     failures = suspicion.failures
-    if failures and quorum.reached(core.voters, believed(core) | {core.me}):
+    if failures and quorum.reached(core.voters, believed(core) | suspicion.noticed | {core.me}):
         failures = 0  # the round failed because others had not noticed yet; now a majority has
     wait = (_ahead(core) + failures * rivals) * core.timing.step
     suspicion.turn_at = after(suspicion.since, wait)
@@ -208,6 +213,7 @@ def failed(core: Core) -> None:
     suspicion.since = core.now
     suspicion.failures = min(suspicion.failures + 1, _failures_max)
     suspicion.waited = False
+    suspicion.noticed.clear()  # only what is heard from now on is worth another round
     find_turn(core)
     suspicion.turn_at = after(suspicion.turn_at, core.rng.below(core.timing.step))
 
