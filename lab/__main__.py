@@ -112,7 +112,7 @@ class Lab:
     def _quiet(self) -> None:
         for rtt in (each for each in self.rtts if each):
             for weather in bad_weather(rtt):
-                longest = rtt == max(self.rtts) and weather.loss == 0.02
+                longest = weather == Weather(max(self.rtts), loss=0.02)
                 seconds = self.args.quiet_seconds / (1 if longest else 10)
                 with self._experiment(f"quiet, {self.sizes[0]} members, {weather}, {seconds:g} s") as folder:
                     self.found.quiets.append(quiet.run(self.sizes[0], weather, seconds, folder, self.args.seed))
