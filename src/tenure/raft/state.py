@@ -324,11 +324,8 @@ class Core:
         self.vote: MemberId | None = restored.hard_state.vote
         self.snapshot: Snapshot | None = restored.snapshot
         self.log = _log_of(restored)
-        self.configurations: list[Configuration] = [restored.configuration]
+        self.configurations = _configurations_of(restored)
         """The one below the log's entries, and those in the entries, in their order; the last is in force (P7.1)."""
-        for entry in restored.entries:
-            if entry.kind == CONFIGURATION and entry.index > restored.configuration.index:
-                self.configurations.append(configuration_of(entry))
         self.configuration: Configuration
         self.voters: tuple[MemberId, ...]
         self.peers: tuple[MemberId, ...]
@@ -404,6 +401,12 @@ class Core:
     def trace(self, what: str, **detail: int | str | bool | None) -> None:
         """Note a decision with its reason."""
         self.traces.append(Trace(what, detail))
+
+
+def _configurations_of(restored: Restored) -> list[Configuration]:
+    base = restored.configuration
+    later = [entry for entry in restored.entries if entry.kind == CONFIGURATION and entry.index > base.index]
+    return [base, *(configuration_of(entry) for entry in later)]
 
 
 def _log_of(restored: Restored) -> Log:
