@@ -2,17 +2,18 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from tenure.base.errors import Invalid
 from tenure.base.instants import WallMs
 from tenure.cli import printing
 from tenure.cli.asking import Asking, asks
 from tenure.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from tenure.server.reviving import Revived
+    from tenure.server.reviving import Heir, Revived
     from tenure.server.snapshot_files import Contents
     from tenure.wire.snapshot_file import Header, Trailer
 
@@ -109,14 +110,19 @@ def restore(
     return Exit.OK
 
 
-def _heirs(data_dir: Path, name: str, peer: str, cluster: str | None) -> list[Any]:
-    from tenure.server.config import load
+def _heirs(data_dir: Path, name: str, peer: str, cluster: str | None) -> list["Heir"]:
+    """By the rules of `tenure serve`, so that what is made here can be started there."""
+    from tenure.server.config import ConfigError, load
     from tenure.server.reviving import Heir
 
     given: dict[str, object] = {"name": name, "peer": peer, "insecure": True, "data_dir": data_dir}
-    if cluster is None:
-        return [Heir(name, str(load(given, {}, files=()).advertise_peer), data_dir)]
-    listed = load({**given, "cluster": cluster, "name": cluster.partition("=")[0].strip()}, {}, files=()).cluster
+    try:
+        if cluster is None:
+            return [Heir(name, str(load(given, {}, files=()).advertise_peer), data_dir)]
+        first = cluster.partition("=")[0].strip()
+        listed = load({**given, "cluster": cluster, "name": first}, {}, files=()).cluster
+    except ConfigError as error:
+        raise Invalid(error.key, error.reason) from None
     return [Heir(one.name, one.peer, data_dir / one.name) for one in listed]
 
 

@@ -1,0 +1,153 @@
+"""`tenure snapshot` and `tenure recover`: what they make, what they refuse, and in which words."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Tenure
+from tests.server.past import stopped_member, written_file
+
+
+def test_a_saved_file_tells_what_is_in_it(ask: Tenure, tenure: Tenure, tmp_path: Path) -> None:
+    file = tmp_path / "state.snap"
+    ask("kv", "put", "a", "1")
+    ask("kv", "put", "b", '"x"')
+    saved = ask("snapshot", "save", str(file), "--json")
+    assert saved.code == 0
+    assert saved.json["file"] == str(file)
+    assert file.stat().st_mode & 0o777 == 0o600, "what stands in it is as secret as the data directory"
+    found = tenure("snapshot", "inspect", str(file), "--json").json
+    assert found["contents"]["keys"] == 2
+    assert found["sha256"] == saved.json["sha256"]
+    assert found["consistency"] == "linearizable"
+    text = tenure("snapshot", "inspect", str(file)).out
+    assert "2 keys" in text
+    assert f"sha256 {found['sha256']}" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["state.snap"]
+
+
+def test_a_stale_one_says_so(ask: Tenure, tenure: Tenure, tmp_path: Path) -> None:
+    file = str(tmp_path / "state.snap")
+    assert ask("snapshot", "save", file, "--stale").code == 0
+    assert tenure("snapshot", "inspect", file, "--json").json["consistency"] == "stale"
+
+
+def test_an_existing_file_is_kept_unless_told(ask: Tenure, tmp_path: Path) -> None:
+    file = tmp_path / "state.snap"
+    file.write_text("precious")
+    refused = ask("snapshot", "save", str(file))
+    assert refused.code == 1
+    assert "--overwrite" in refused.err
+    assert file.read_text() == "precious"
+    assert ask("snapshot", "save", str(file), "--overwrite").code == 0
+    assert file.read_bytes().startswith(b"tenure-snapshot 1\n")
+
+
+def test_a_save_that_fails_leaves_nothing(tenure: Tenure, tmp_path: Path) -> None:
+    gone = tenure("snapshot", "save", str(tmp_path / "s"), "--endpoints", "http://127.0.0.1:1", "--timeout", "0.3")
+    assert gone.code == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data[:-40], "ends after"),
+        (lambda data: data[:100] + b"X" + data[101:], "snapshot"),
+        (lambda data: data[:-150] + b"\0" + data[-149:], "changed"),
+        (lambda _: b"PK\3\4 something else", "no snapshot of Tenure's"),
+        (lambda data: b"tenure-snapshot 9" + data[17:], "format 9"),
+        (lambda _: b"", "ends after 0 bytes"),
+    ],
+)
+def test_a_damaged_file_is_named_and_restores_nothing(
+    tenure: Tenure, tmp_path: Path, change: Callable[[bytes], bytes], words: str
+) -> None:
+    file = written_file(tmp_path / "s.snap")
+    file.write_bytes(change(file.read_bytes()))
+    for command in (("inspect", str(file)), ("restore", str(file), "--data-dir", str(tmp_path / "d"))):
+        said = tenure("snapshot", *command)
+        assert said.code == 1
+        assert words in said.err
+        assert "Traceback" not in said.err
+    assert not (tmp_path / "d").exists()
+    assert tenure("snapshot", "inspect", str(file), "--json").error["exit"] == 1
+
+
+def test_a_file_that_is_not_there(tenure: Tenure, tmp_path: Path) -> None:
+    said = tenure("snapshot", "inspect", str(tmp_path / "nothing"))
+    assert (said.code, "can't be read: No such file" in said.err) == (1, True)
+
+
+def test_restore_makes_one_member_that_can_be_started(tenure: Tenure, tmp_path: Path) -> None:
+    file = written_file(tmp_path / "s.snap")
+    where = tmp_path / "d"
+    said = tenure("snapshot", "restore", str(file), "--data-dir", str(where), "--peer", "127.0.0.1:7001", "--json")
+    assert said.code == 0
+    assert said.json["data_dirs"] == {"m1": str(where)}
+    assert len(said.json["lineage"]) == 2
+    assert [member["peer"] for member in said.json["members"]] == ["127.0.0.1:7001"]
+    again = tenure("snapshot", "restore", str(file), "--data-dir", str(where))
+    assert again.code == 1
+    assert "not empty" in again.err
+
+
+def test_restore_makes_a_directory_for_each_of_a_list(tenure: Tenure, tmp_path: Path) -> None:
+    file = written_file(tmp_path / "s.snap")
+    listed = "a=10.0.0.1:8369,b=10.0.0.2:8369,c=10.0.0.3:8369"
+    said = tenure("snapshot", "restore", str(file), "--data-dir", str(tmp_path / "d"), "--cluster", listed)
+    assert said.code == 0
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["a", "b", "c"]
+    assert "Carry each directory" in said.out
+
+
+def test_a_list_or_a_floor_that_is_none_is_a_wrong_use(tenure: Tenure, tmp_path: Path) -> None:
+    file = str(written_file(tmp_path / "s.snap"))
+    where = str(tmp_path / "d")
+    for wrong in (
+        ("--cluster", "nonsense"),
+        ("--peer", "nowhere"),
+        ("--term-floor", "0"),
+        ("--term-floor", str(2**60)),
+    ):
+        assert tenure("snapshot", "restore", file, "--data-dir", where, *wrong).code == 2
+    assert not Path(where).exists()
+
+
+# --- recover --------------------------------------------------------------------------------------------------------
+
+
+def test_recover_tells_first_and_changes_nothing(tenure: Tenure, tmp_path: Path) -> None:
+    where = stopped_member(tmp_path / "m1")
+    before = {path.name: path.read_bytes() for path in where.iterdir()}
+    said = tenure("recover", "--data-dir", str(where))
+    assert said.code == 0
+    assert said.out.startswith("DRY RUN")
+    assert "LOST: whatever only these had, acknowledged or not: m2 (voter), m3 (voter)" in said.out
+    assert "--majority-is-lost-for-ever" in said.out
+    found = tenure("recover", "--data-dir", str(where), "--json").json
+    assert found["dry_run"] is True
+    assert [one["name"] for one in found["lost"]] == ["m2", "m3"]
+    assert {path.name: path.read_bytes() for path in where.iterdir() if path.name != "lock"} == {
+        name: data for name, data in before.items() if name != "lock"
+    }
+
+
+def test_recover_does_it_when_it_is_meant(tenure: Tenure, tmp_path: Path) -> None:
+    where = stopped_member(tmp_path / "m1")
+    said = tenure("recover", "--data-dir", str(where), "--majority-is-lost-for-ever", "--json")
+    assert said.code == 0
+    kept = Path(said.json["kept"])
+    assert kept.name.startswith("m1.before-recovery-")
+    assert (kept / "tenure.db").exists()
+    assert [member["peer"] for member in said.json["members"]] == ["10.0.0.1:8369"], "it keeps its address"
+    again = tenure("recover", "--data-dir", str(where), "--json").json
+    assert again["lineage"] == said.json["lineage"]
+    assert again["lost"] == []
+
+
+def test_recover_of_nothing(tenure: Tenure, tmp_path: Path) -> None:
+    said = tenure("recover", "--data-dir", str(tmp_path / "nothing"))
+    assert (said.code, "holds no member" in said.err) == (1, True)
+    assert not (tmp_path / "nothing").exists()
