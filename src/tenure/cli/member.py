@@ -13,7 +13,7 @@ from tenure.cli.asking import Asking, asks
 from tenure.cli.durations import DURATION
 from tenure.cli.exits import Exit
 from tenure.cli.printing import Cell, table
-from tenure.client.errors import ClientError, TimedOut, UnsafeChange
+from tenure.client.errors import ClientError, TimedOut
 from tenure.client.http import Client
 from tenure.client.members import change, list_members
 from tenure.leadership.engine import (
@@ -32,8 +32,8 @@ from tenure.leadership.members import VotingRole
 
 F = TypeVar("F", bound=Callable[..., Any])
 _look_again_s: Final = 0.25
-_PASSING: Final = frozenset({"not_caught_up", "change_pending"})
-"""What may have gone by itself a moment later."""
+_PASSING: Final = frozenset({"not_caught_up", "change_pending", "unknown_member"})
+"""What may have gone by itself a moment later; who isn't known yet may be joining."""
 
 
 def _changes(command: F) -> F:
@@ -48,7 +48,7 @@ def _changes(command: F) -> F:
     return dry_run(if_index(command))
 
 
-_wait = click.option("--wait", type=DURATION, help="Wait so long for it to catch up.  [default: refuse at once]")
+_wait = click.option("--wait", type=DURATION, help="Wait so long for it to join and catch up.  [default: don't]")
 
 
 @click.group("member")
@@ -176,7 +176,7 @@ def _changed(client: Client, request: AnyChange, wait_us: int) -> MembersView:
     while True:
         try:
             return change(client, request)
-        except UnsafeChange as error:
+        except ClientError as error:
             if not wait_us or error.code not in _PASSING:
                 raise
             if time.monotonic() >= deadline:

@@ -4,7 +4,7 @@ told when that is committed.
 
 from msgspec import DecodeError
 
-from tenure.base.ids import LogIndex
+from tenure.base.ids import LogIndex, MemberId
 from tenure.base.instants import Instant
 from tenure.raft.entries import CONFIGURATION, Configuration, Entry, configuration_of
 from tenure.raft.messages import Removed
@@ -73,10 +73,18 @@ def committed(core: Core, entry: Entry) -> None:
     """A change is committed: who left is told, and leaves."""
     configuration = configuration_of(entry)
     if isinstance(core.role, Leader):
-        for member in configuration.removed[-1:]:
+        for member in configuration.removed:  # those who left before, too: they may have been away then
             if member in core.links:
                 core.say(member, Removed(core.term, entry.index))
     _leave_if_removed(core, configuration)
+
+
+def farewell(core: Core, member: MemberId) -> Removed | None:
+    """What a member that is back must hear if it has left for certain: a removal that may be rolled back is none."""
+    known = [one for one in core.configurations if one.index <= core.commit]
+    if known and member in known[-1].removed:
+        return Removed(core.term, known[-1].index)
+    return None
 
 
 def _leave_if_removed(core: Core, configuration: Configuration) -> None:

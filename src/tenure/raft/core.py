@@ -242,6 +242,12 @@ class Raft:
         """From when the state at `applied` is at the oldest, as far as this member can know; None: not at all."""
         return reads.as_of(self._core, applied)
 
+    def farewell(self, member: MemberId) -> Envelope | None:
+        """What a removed member must hear as soon as it can be reached (P7); None for everybody else."""
+        core = self._core
+        removed = configurations.farewell(core, member)
+        return Envelope(core.me, member, core.nonce, removed) if removed is not None else None
+
     def known_batch(self, member: MemberId) -> BatchNumber:
         """The highest durable batch number of `member` that is known here; the handshake tells it (P1.3)."""
         return self._core.known_batches.get(member, BatchNumber(0))

@@ -258,6 +258,8 @@ class Assembled:
         )
         self._gauges(replica)
         self._compare(record, replica)
+        if replica.witness:
+            self.observing.witness()
         call = self._loop.call_soon_threadsafe
         self.disk = DiskThread(
             opened.store,

@@ -127,6 +127,10 @@ class Observing:
         names = ",".join(seat.name for seat in record.configuration.seats)
         self._log.tell("info", "member_of", lineage=record.lineage, members=names)
 
+    def witness(self) -> None:
+        """It was one before this start, or from the founding on."""
+        self._log.tell("info", "witness", text="votes, holds no state and serves nobody: ask other members")
+
     def rejected(self, text: str) -> None:
         """A connection came to nothing."""
         self._log.tell("warning", "peer_rejected", text=text)

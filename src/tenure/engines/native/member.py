@@ -159,7 +159,8 @@ class Member:
     def judge(self, hello: Hello) -> str | None:
         """Only members of one lineage talk (P1.4); before founding everybody listed may.
 
-        A seat in our own configuration isn't asked for: we may be the one that is behind (P7.3).
+        A seat in our own configuration isn't asked for: we may be the one that is behind (P7.3). Who was removed comes
+        in to hear that.
         """
         replica = self._engine.replica
         if replica is None or not hello.lineage:
@@ -171,8 +172,6 @@ class Member:
                 replica.forked = why
                 self._tells.forked(found, why)
             return why
-        if hello.member in replica.raft.configuration.removed:
-            return f"{hello.name} ({hello.member}) was removed from this cluster"
         return None
 
     def on_frames(self, peer: MemberId, frames: list[AnyPeerFrame]) -> None:
@@ -202,8 +201,13 @@ class Member:
         self._link_up(hello)
 
     def on_open(self, peer: MemberId, hello: Hello) -> None:
-        """We may speak to a peer: it is known under its name."""
+        """We may speak to a peer: it is known under its name. Who has left while it was away hears it first (P7)."""
         self._names[peer] = hello.name
+        replica = self._engine.replica
+        said = replica.raft.farewell(peer) if replica is not None and not replica.stopped else None
+        if said is not None and self._links is not None:
+            self._tells.rejected(f"{hello.name} ({peer}) was removed from this cluster; it is told so")
+            self._links.send(peer, said)
 
     def on_lost(self, peer: MemberId, boot: Boot, evidence: Evidence, closing: bool) -> None:
         """A peer is gone."""

@@ -330,6 +330,7 @@ class Replica:
         self.witness = True
         self.machine = Machine.founded(self.lineage[0], 0)
         self.steward = None
+        self.turn.out.traces.append(Trace("witness", {"applied": self.applied}))
 
     def _apply(self, entry: Entry) -> bool:
         turn, desk = self.turn, self._desk
