@@ -63,7 +63,7 @@ class Forwarding:
                 self._wait_for_client(key)
                 return
         pending.stage = FORWARDED
-        pending.doubtful = pending.doubtful or bool(pending.sent_at)
+        pending.doubtful = mutates  # the call may arrive twice: what answers the second says nothing of the first
         pending.sent_at = now
         self.resend_at = min(self.resend_at, Instant(now + self._limits.resend_us))
         self._turn.out.send.append((leader, Call(key, request, pending.origin)))
