@@ -1,0 +1,272 @@
+"""The arithmetic of configurations beside a slow, obvious twin: all configurations of up to five members (P7, P8)."""
+
+from collections.abc import Iterator
+from functools import cache
+from itertools import combinations, product
+
+import msgspec
+import pytest
+
+from tenure.base.ids import LogIndex, MemberId
+from tenure.raft.entries import Configuration, Seat, voters_max
+from tenure.raft.membership import (
+    Add,
+    Amend,
+    Demote,
+    Promote,
+    Refusal,
+    Remove,
+    Replace,
+    Wish,
+    members_max,
+    next_change,
+    refusal,
+    removed_kept_max,
+)
+
+IDS = tuple(MemberId(name) for name in "abcde")
+ROLES = ("voter", "witness", "observer", None, "removed")
+
+
+def seat_of(member: str, role: str = "observer") -> Seat:
+    return Seat(MemberId(member), f"name-{member}", f"host-{member}:1", role)  # type: ignore[arg-type]
+
+
+def made(roles: dict[str, str | None]) -> Configuration:
+    seats = tuple(seat_of(member, role) for member, role in roles.items() if role not in (None, "removed"))
+    removed = tuple(MemberId(member) for member, role in roles.items() if role == "removed")
+    return Configuration(LogIndex(1), seats, removed)
+
+
+def holds_state(roles: dict[str, str | None]) -> bool:
+    """Somebody holds the state in every majority of those who vote: whatever was decided can be handed on."""
+    voting = tuple(member for member, role in roles.items() if role in ("voter", "witness"))
+    return all(any(roles[member] == "voter" for member in group) for group in majorities(voting))
+
+
+def allowed(roles: dict[str, str | None]) -> bool:
+    """The twin of `refusal`, in the issue's words: fewer witnesses than half, and seven voters at the most."""
+    kinds = list(roles.values())
+    return kinds.count("witness") < kinds.count("voter") and kinds.count("witness") + kinds.count("voter") <= voters_max
+
+
+@cache
+def majorities(voters: tuple[str, ...]) -> tuple[frozenset[str], ...]:
+    """Every group of more than half."""
+    sizes = range(len(voters) // 2 + 1, len(voters) + 1)
+    return tuple(frozenset(group) for size in sizes for group in combinations(voters, size))
+
+
+@cache
+def meet(now: tuple[str, ...], then: tuple[str, ...]) -> bool:
+    """Whatever decided before, and whatever decides after, have somebody in common (thesis §4.1)."""
+    return all(one & other for one in majorities(now) for other in majorities(then))
+
+
+def configurations() -> Iterator[dict[str, str | None]]:
+    """All that could ever be, of up to five members, with ids that have left."""
+    for roles in product(ROLES, repeat=len(IDS)):
+        by_id: dict[str, str | None] = dict(zip(IDS, roles, strict=True))
+        if allowed(by_id) and list(roles).count("removed") <= 1:
+            yield by_id
+
+
+def wishes() -> Iterator[Wish]:
+    for member in IDS:
+        yield Add(seat_of(member))
+        yield Promote(member)
+        yield Promote(member, "witness")
+        yield Demote(member)
+        yield Remove(member)
+        for other in IDS:
+            yield Replace(member, other)
+            yield Replace(member, other, "witness")
+
+
+def fulfilled(roles: dict[str, str | None], wish: Wish) -> bool:
+    """What the wish says, read from who has which role."""
+    match wish:
+        case Add():
+            return roles[wish.seat.id] in ("voter", "witness", "observer")
+        case Promote():
+            return roles[wish.member] == wish.role
+        case Demote():
+            return roles[wish.member] == "observer"
+        case Remove():
+            return roles[wish.member] == "removed"
+        case Replace():
+            return roles[wish.by] == wish.role and roles[wish.member] == "removed"
+        case Amend():
+            raise AssertionError("has a story of its own")
+
+
+def roles_of(configuration: Configuration) -> dict[str, str | None]:
+    roles: dict[str, str | None] = dict.fromkeys(IDS)
+    roles |= dict.fromkeys(configuration.removed, "removed")
+    return roles | {seat.id: seat.role for seat in configuration.seats}
+
+
+def walk(now: Configuration, wish: Wish) -> list[Configuration] | Refusal:
+    """All steps to the wish, as they are taken one after the other."""
+    steps: list[Configuration] = []
+    for _ in range(4):
+        then = next_change(now, wish)
+        if then is None:
+            return steps
+        if isinstance(then, Refusal):
+            return then
+        steps.append(then)
+        now = then
+    raise AssertionError(f"no end to {wish} from {now}")
+
+
+def test_every_step_is_sound_and_its_quorums_meet_those_before() -> None:
+    count = 0
+    for roles in configurations():
+        start = made(roles)
+        for wish in wishes():
+            now = start
+            steps = walk(start, wish)
+            if isinstance(steps, Refusal):
+                first = next_change(start, wish)
+                steps = [first] if isinstance(first, Configuration) else []  # it may be refused only halfway
+            for then in steps:
+                count += 1
+                before, after = now.voters(), then.voters()
+                assert len(set(before) ^ set(after)) <= 1, "one voter at a time"
+                assert meet(tuple(sorted(before)), tuple(sorted(after)))
+                assert allowed(roles_of(then)), then
+                assert holds_state(roles_of(then)), then
+                assert set(now.removed) <= set(then.removed)
+                assert not set(then.removed) & set(then.members()), "a removed id never returns"
+                now = then
+    assert count > 10_000, count
+
+
+def test_a_wish_that_is_not_refused_comes_true_and_is_then_nothing_to_do() -> None:
+    for roles in configurations():
+        start = made(roles)
+        for wish in wishes():
+            steps = walk(start, wish)
+            if isinstance(steps, Refusal):
+                assert not fulfilled(roles, wish) or isinstance(wish, Replace), (roles, wish, steps)
+                continue
+            end = roles_of(steps[-1]) if steps else roles
+            assert fulfilled(end, wish), (roles, wish)
+            touched = {member for member in IDS if end[member] != roles[member]}
+            match wish:
+                case Add():
+                    assert touched <= {wish.seat.id}
+                case Replace():
+                    assert touched <= {wish.member, wish.by}
+                case _:
+                    assert touched <= {wish.member}
+
+
+def test_what_is_refused_would_strand_data_or_names_what_is_not_there() -> None:
+    """Nothing that is possible is refused: each code has its reason in the roles."""
+    for roles in configurations():
+        for wish in wishes():
+            first = next_change(made(roles), wish)
+            if not isinstance(first, Refusal):
+                continue
+            match first.code:
+                case "was_removed":
+                    named = {wish.seat.id} if isinstance(wish, Add) else {getattr(wish, "by", None), wish_member(wish)}
+                    assert any(roles.get(member or "") == "removed" for member in named)
+                case "unknown_member":
+                    assert any(roles[member] is None for member in involved(wish))
+                case "witness_stays":
+                    assert any(roles[member] in ("witness", "voter") for member in involved(wish))
+                case "id_in_use":
+                    assert isinstance(wish, Replace)
+                    assert wish.member == wish.by
+                case "last_voter" | "too_many_witnesses":
+                    after = {**roles, **wanted(roles, wish)}
+                    assert not allowed(after), (roles, wish, first)
+                case _:
+                    raise AssertionError(first)
+
+
+def wish_member(wish: Wish) -> MemberId:
+    return wish.seat.id if isinstance(wish, Add) else wish.member
+
+
+def involved(wish: Wish) -> set[MemberId]:
+    return {wish_member(wish)} | ({wish.by} if isinstance(wish, Replace) else set())
+
+
+def wanted(roles: dict[str, str | None], wish: Wish) -> dict[str, str | None]:
+    """The role that the first step of a wish gives."""
+    match wish:
+        case Promote():
+            return {wish.member: wish.role}
+        case Demote():
+            return {wish.member: "observer"}
+        case Remove():
+            return {wish.member: "removed"}
+        case Replace() if roles[wish.by] == wish.role:
+            return {wish.member: "removed"}
+        case Replace():
+            return {wish.by: wish.role}
+        case _:
+            return {}
+
+
+def test_two_changes_at_once_may_decide_apart() -> None:
+    """P7.2: why a replacement is two changes. The twin finds the groups that never meet."""
+    assert not meet(("a", "b", "c"), ("a", "b", "d"))
+    assert meet(("a", "b", "c"), ("a", "b", "c", "d"))
+    assert meet(("a", "b", "c", "d"), ("a", "b", "d"))
+
+
+@pytest.mark.parametrize("witnesses", [0, 1, 2, 3])
+def test_at_seven_voters_the_old_one_goes_first(witnesses: int) -> None:
+    names = [f"m{number}" for number in range(8)]
+    roles = dict.fromkeys(names[:7], "voter") | dict.fromkeys(names[7 - witnesses : 7], "witness")
+    start = made({**roles, names[7]: "observer"})
+    assert refusal(start) == start
+    promoted = next_change(start, Promote(MemberId(names[7])))
+    assert isinstance(promoted, Refusal)
+    assert promoted.code == "too_many_voters"
+    steps = walk(start, Replace(MemberId(names[0]), MemberId(names[7])))
+    if witnesses == 3:  # six voters with three witnesses could strand data: first demote or replace a witness
+        assert isinstance(steps, Refusal)
+        assert steps.code == "too_many_witnesses"
+        return
+    assert isinstance(steps, list)
+    assert [len(step.voters()) for step in steps] == [6, 7]
+    assert meet(start.voters(), steps[0].voters())
+    assert meet(steps[0].voters(), steps[1].voters())
+
+
+def test_names_and_addresses_are_used_once_and_an_amendment_keeps_the_role() -> None:
+    now = made({"a": "voter", "b": "voter", "c": "witness", "d": "observer"})
+    for seat, code in (
+        (Seat(MemberId("e"), "name-a", "host-e:1"), "name_in_use"),
+        (Seat(MemberId("e"), "name-e", "host-b:1"), "address_in_use"),
+        (Seat(MemberId("a"), "name-e", "host-e:1"), "id_in_use"),
+    ):
+        refused = next_change(now, Add(seat))
+        assert isinstance(refused, Refusal)
+        assert refused.code == code
+    moved = next_change(now, Amend(MemberId("c"), "host-x:1", 5))
+    assert isinstance(moved, Configuration)
+    seat_c = moved.seat(MemberId("c"))
+    assert seat_c == Seat(MemberId("c"), "name-c", "host-x:1", "witness", 5)
+    assert next_change(moved, Amend(MemberId("c"), "host-x:1")) is None
+    taken = next_change(now, Amend(MemberId("c"), "host-a:1"))
+    assert isinstance(taken, Refusal)
+    assert taken.code == "address_in_use"
+
+
+def test_members_and_remembered_ids_are_bounded() -> None:
+    seats = tuple(seat_of(f"o{number}") for number in range(members_max - 1))
+    full = Configuration(LogIndex(1), (seat_of("a", "voter"), *seats))
+    more = next_change(full, Add(seat_of("z")))
+    assert isinstance(more, Refusal)
+    assert more.code == "too_many_members"
+    left = tuple(MemberId(f"r{number}") for number in range(removed_kept_max))
+    then = next_change(msgspec.structs.replace(full, removed=left), Remove(MemberId("o1")))
+    assert isinstance(then, Configuration)
+    assert then.removed == (*left[1:], "o1"), "the oldest is forgotten"
