@@ -1,0 +1,309 @@
+"""Bugs of membership changes, observers and witnesses (P7, P8), and of how old a state is said to be."""
+
+from tests.mutants.mutant import Mutant
+
+CHANGES = (
+    Mutant(
+        "change-while-one-is-pending", "P7.1", "raft/changing.py",
+        "    if now.index > core.commit:\n",
+        "    if now.index < 0:\n",
+        "two uncommitted changes: their majorities need not meet",
+        ("golden:p7_1_one_change_at_a_time",),
+    ),
+    Mutant(
+        "change-before-the-no-op", "P7.1", "raft/changing.py",
+        "    if core.commit < leader.noop:  # P7.1\n",
+        "    if core.commit < 0:\n",
+        "two leaders with an uncommitted change each (the bug of single-server changes)",
+        ("golden:p7_1_none_before_the_no_op_of_the_term",),
+    ),
+    Mutant(
+        "change-without-configuration-index", "P7.1", "raft/changing.py",
+        "    if event.expected_index is not None and event.expected_index != now.index:\n",
+        "    if event.expected_index is not None and event.expected_index < 0:\n",
+        "a change acts on members that its author never saw",
+        ("golden:p7_1_a_change_expects_the_members_that_its_author_saw",),
+    ),
+    Mutant(
+        "replacement-as-one-change", "P7.2", "raft/membership.py",
+        "the old one goes first\n    return promoted\n",
+        "the old one goes first\n"
+        "    return _remove(promoted, wish.member) if isinstance(promoted, Configuration) else promoted\n",
+        "{A,B,C} and {A,B,D} decide apart",
+        (
+            "golden:p7_2_a_replacement_is_two_changes",
+            "raft/test_membership.py::test_every_step_is_sound_and_its_quorums_meet_those_before",
+        ),
+    ),
+    Mutant(
+        "replacement-at-seven-promotes-first", "P7.2", "raft/membership.py",
+        '    if isinstance(promoted, Refusal) and promoted.code in {"too_many_voters", "too_many_witnesses"}:\n',
+        '    if isinstance(promoted, Refusal) and promoted.code in {"too_many_witnesses"}:\n',
+        "seven voters can never be replaced",
+        ("golden:p7_2_at_seven_voters_the_old_one_leaves_first",),
+    ),
+    Mutant(
+        "active-only-from-commit", "P7.1", "raft/configurations.py",
+        "            take(core, configuration_of(entry))\n",
+        "            configuration_of(entry)\n",
+        "a follower votes and counts by members that the leader has left behind",
+        ("golden:p7_1_a_member_joins_as_an_observer_and_is_promoted",),
+        (
+            (
+                "    configuration = configuration_of(entry)\n",
+                (
+                    "    configuration = configuration_of(entry)\n    if core.configuration.index < entry.index:\n"
+                    "        take(core, configuration)\n"
+                ),
+            ),
+        ),
+    ),
+    Mutant(
+        "configuration-not-rolled-back", "P7.1", "raft/configurations.py",
+        "    if core.configurations[-1].index >= start:\n",
+        "    if core.configurations[-1].index < 0:\n",
+        "members of a change that never was",
+        ("golden:p7_1_a_change_is_rolled_back_with_its_entry",),
+    ),
+    Mutant(
+        "snapshot-with-the-newest-configuration", "P7.1", "raft/configurations.py",
+        "    return older[-1]\n",
+        "    return core.configurations[-1]\n",
+        "who is brought up by it takes an uncommitted change for committed",
+        ("raft/test_observers.py::test_a_snapshot_holds_the_members_of_its_index_not_the_newest",),
+    ),
+    Mutant(
+        "removed-id-returns", "P7", "raft/membership.py",
+        "    if seat.id in now.removed:\n        return Refusal(\n",
+        "    if not seat.id:\n        return Refusal(\n",
+        "a disk that was left behind is believed again",
+        (
+            "golden:p7_2_a_replacement_is_two_changes",
+            "raft/test_membership.py::test_every_step_is_sound_and_its_quorums_meet_those_before",
+        ),
+    ),
+    Mutant(
+        "leader-removes-itself", "P7.3", "raft/changing.py",
+        "    elif core.me not in then.voters():\n",
+        "    elif not then.voters():\n",
+        "nobody leads until a timeout, with clients' entries in flight",
+        ("golden:p7_3_a_leader_hands_over_before_it_is_removed",),
+    ),
+    Mutant(
+        "votes-refused-by-who-does-not-vote-yet", "P7.3", "raft/election.py",
+        '    if asked.term < core.term:\n        return "old_term"\n    if not asked.transfer and is_heard(core):\n',
+        '    if asked.term < core.term or not core.is_voter:\n        return "old_term"\n'
+        "    if not asked.transfer and is_heard(core):\n",
+        "a member that was promoted and hasn't heard of it blocks the election",
+        ("golden:p7_3_a_vote_is_given_before_the_promotion_is_known",),
+    ),
+    Mutant(
+        "laggard-promoted", "P7.1", "raft/changing.py",
+        "        if voter not in alive or lag > core.settings.promote_lag_max:\n",
+        "        if voter not in alive:\n",
+        "the quorum waits for an empty disk",
+        ("golden:p7_who_lags_is_not_promoted",),
+    ),
+    Mutant(
+        "quorum-lost-by-a-change", "P7", "raft/changing.py",
+        "    if set(voters) != set(now.voters()) and not quorum.reached(voters, alive):\n",
+        "    if not voters:\n",
+        "after it nothing can be decided, not even its undoing",
+        ("golden:p7_a_change_that_loses_the_quorum_is_refused",),
+    ),
+    Mutant(
+        "eighth-voter", "P7", "raft/membership.py",
+        "    if voters > voters_max:\n",
+        "    if voters > voters_max + 1:\n",
+        "more than seven voters",
+        (
+            "golden:p7_2_at_seven_voters_the_old_one_leaves_first",
+            "raft/test_membership.py::test_at_seven_voters_the_old_one_goes_first",
+        ),
+    ),
+    Mutant(
+        "new-member-votes-at-once", "P7", "raft/membership.py",
+        '(*now.seats, msgspec.structs.replace(seat, role="observer"))',
+        '(*now.seats, msgspec.structs.replace(seat, role="voter"))',
+        "the quorum waits for an empty disk",
+        ("golden:p7_1_a_member_joins_as_an_observer_and_is_promoted",),
+    ),
+    Mutant(
+        "name-used-twice", "P7", "raft/membership.py",
+        "        if other.name == seat.name:\n",
+        "        if other.name is seat:\n",
+        "operators and status can't tell two members apart",
+        ("raft/test_membership.py::test_names_and_addresses_are_used_once_and_an_amendment_keeps_the_role",),
+    ),
+    Mutant(
+        "farewell-before-commit", "P7", "raft/configurations.py",
+        "    known = [one for one in core.configurations if one.index <= core.commit]\n",
+        "    known = core.configurations\n",
+        "a member stops for good for a removal that is rolled back",
+        ("raft/test_observers.py::test_who_left_hears_it_when_that_can_be_rolled_back_no_more",),
+    ),
+    Mutant(
+        "the-removed-are-not-told", "P7", "engines/native/member.py",
+        "        said = replica.raft.farewell(peer) if replica is not None and not replica.stopped else None\n",
+        "        said = replica.raft.farewell(peer) if replica is not None and replica.stopped else None\n",
+        "a removed member waits for a leader for ever, and nobody knows why",
+        ("engines/native/test_membership.py::test_who_was_removed_while_it_was_away_hears_it_when_it_is_back",),
+    ),
+    Mutant(
+        "joiner-believes-any-record", "P1.2", "raft/founding.py",
+        '        if not self._listed and self._stored.state != "sealed":\n            return',
+        "        if not self._listed and self._stored.record is not None:\n            return",
+        "who joins takes part in another's founding",
+        ("raft/test_founding.py::test_who_joins_listens_to_nobody_and_is_sealed_by_what_the_cluster_answers",),
+    ),
+)  # fmt: skip
+
+OBSERVERS = (
+    Mutant(
+        "observer-counted-in-votes", "P7", "raft/election.py",
+        "core.me in role.granted and quorum.reached(core.voters, role.granted):\n",
+        "core.me in role.granted and len(role.granted) >= quorum.size(len(core.voters)):\n",
+        "a leader without a majority of voters",
+        ("raft/test_observers.py::test_votes_of_observers_make_no_leader",),
+    ),
+    Mutant(
+        "observer-counted-in-pre-votes", "P7", "raft/election.py",
+        "        role.granted |= suspicion.believed(core)\n        if quorum.reached(core.voters, role.granted):\n",
+        "        role.granted |= suspicion.believed(core)\n        if len(role.granted) > len(core.voters) // 2:\n",
+        "terms rise for nothing",
+        ("raft/test_observers.py::test_pre_votes_of_observers_make_no_candidate",),
+    ),
+    Mutant(
+        "observer-counted-in-commit", "P7", "raft/replication.py",
+        "    matches: list[int] = [log.durable if voter == core.me else leader.progress[voter].match"
+        " for voter in core.voters]\n",
+        "    matches: list[int] = [log.durable if voter == core.me else leader.progress[voter].match"
+        " for voter in core.configuration.members()]\n",
+        "an acknowledged write that no majority of voters holds",
+        ("golden:p7_observers_never_count",),
+    ),
+    Mutant(
+        "observer-counted-in-reads", "P7", "raft/reads.py",
+        "        [leader.beat if voter == core.me else leader.progress[voter].beat_acked for voter in core.voters]\n",
+        "        [leader.beat if voter == core.me else leader.progress[voter].beat_acked\n"
+        "         for voter in core.configuration.members()]\n",
+        "a deposed leader among observers answers reads",
+        ("golden:p7_observers_never_count",),
+    ),
+    Mutant(
+        "observer-counted-in-check-quorum", "P7", "raft/replication.py",
+        "        voters = core.voters\n        times: list[int] = [core.now if voter == core.me",
+        "        voters = core.voters + tuple(one for one in core.peers if one not in core.voters)\n"
+        "        times: list[int] = [core.now if voter == core.me",
+        "a leader that only observers hear stays",
+        ("golden:p7_observers_never_count",),
+    ),
+    Mutant(
+        "age-from-the-receipt", "ADR25", "raft/freshness.py",
+        "            self.marks.add(beat.committed, had)\n",
+        "            self.marks.add(beat.committed, now)\n",
+        "a state behind a slow link is said to be young",
+        ("raft/test_freshness.py::test_nobody_claims_a_younger_state_than_it_has",),
+    ),
+    Mutant(
+        "age-without-what-is-applied", "ADR25", "raft/freshness.py",
+        "        found = self.marks.take(applied)\n",
+        "        found = self.marks.take(2**60)\n",
+        "who lags by a million entries is said to be current",
+        ("raft/test_freshness.py::test_what_was_committed_when_an_answer_left_is_there_once_so_much_is_applied",),
+    ),
+    Mutant(
+        "age-by-the-answers-of-another-term", "ADR25", "raft/freshness.py",
+        "        if life != self.life:  # its numbers begin anew\n",
+        "        if self.life is None:\n",
+        "a number of another leader dates this one's heartbeat",
+        ("raft/test_freshness.py::test_numbers_of_another_life_or_term_say_nothing_about_these_answers",),
+    ),
+)  # fmt: skip
+
+WITNESSES = (
+    Mutant(
+        "witness-truncates-early", "P8", "raft/witnesses.py",
+        "    above = core.snapshot.index if core.snapshot is not None else 0\n",
+        "    above = core.snapshot.index if core.snapshot is not None else 0\n"
+        "    core.log.compact(min(core.applied_to, core.log.durable))\n"
+        "    core.disk.compact_to, core.disk.dirty = core.log.base_index + 1, True\n",
+        "what it alone holds is gone before the copy has come",
+        ("golden:p8_a_witness_keeps_a_copy_and_cuts_its_log", "golden:p8_what_only_a_witness_holds_is_handed_on"),
+    ),
+    Mutant(
+        "witness-never-asks", "P8", "raft/witnesses.py",
+        "    if held < settings.witness_entries_max and core.log.size < settings.witness_bytes_max:\n",
+        "    if held >= 0:\n",
+        "a witness's log grows for ever",
+        ("golden:p8_a_witness_keeps_a_copy_and_cuts_its_log",),
+    ),
+    Mutant(
+        "witness-that-leads-takes-proposals", "P8", "raft/core.py",
+        "    elif leader.transfer is not None or core.is_witness:\n",
+        "    elif leader.transfer is not None and not core.is_witness:\n",
+        "it has no state to apply them to",
+        ("golden:p8_a_witness_that_leads_serves_nobody",),
+    ),
+    Mutant(
+        "witness-that-leads-reads", "P8", "raft/reads.py",
+        "    elif core.is_witness:\n",
+        "    elif core.is_witness and core.commit < 0:\n",
+        "it has no state to read",
+        ("golden:p8_a_witness_that_leads_serves_nobody",),
+    ),
+    Mutant(
+        "witness-serves-stale-reads", "P8", "engines/native/desk.py",
+        "        if self._replica.witness and type(request) in (KvGet, ReadElection) and peer is None:\n",
+        "        if self._replica.stopped and type(request) in (KvGet, ReadElection) and peer is None:\n",
+        "keys that exist are said to be unknown",
+        ("engines/native/test_membership.py::test_a_witness_serves_nobody_from_the_founding_on_and_after_a_new_start",),
+    ),
+    Mutant(
+        "witness-serves-streams", "P8", "engines/native/driver.py",
+        "        return NO_STATE if self._replica.witness else None\n",
+        "        return NO_STATE if self._replica.stopped else None\n",
+        "clients hold on to who can do nothing for them",
+        ("engines/native/test_membership.py::test_a_witness_serves_nobody_from_the_founding_on_and_after_a_new_start",),
+    ),
+    Mutant(
+        "transfer-to-a-witness", "P8", "raft/transfer.py",
+        "        and leader.progress[member].match > 0\n        and not core.is_witness_seat(member)\n",
+        "        and leader.progress[member].match > 0\n",
+        "a planned hand-over ends with nobody who serves",
+        ("golden:p8_a_planned_transfer_never_goes_to_a_witness",),
+    ),
+    Mutant(
+        "witness-keeps-the-leadership", "P8", "raft/core.py",
+        "    if core.is_witness:\n        witnesses.hand_on(core, leader)\n",
+        "    if core.is_witness and leader.transfer is not None:\n        witnesses.hand_on(core, leader)\n",
+        "nobody serves while a voter with state is there",
+        ("golden:p8_what_only_a_witness_holds_is_handed_on",),
+    ),
+    Mutant(
+        "witnesses-are-half", "P8", "raft/membership.py",
+        "    if 2 * witnesses >= voters:",
+        "    if 2 * witnesses > voters:",
+        "one of two voters holds the only copy that can serve",
+        (
+            "golden:p8_too_many_witnesses_are_refused",
+            "raft/test_membership.py::test_every_step_is_sound_and_its_quorums_meet_those_before",
+        ),
+    ),
+    Mutant(
+        "witness-becomes-a-voter", "P8", "raft/membership.py",
+        '    if seat.role != "observer":\n        return Refusal(\n            "witness_stays"',
+        '    if seat.role == "voter":\n        return Refusal(\n            "witness_stays"',
+        "a voter without a state machine",
+        ("golden:p8_too_many_witnesses_are_refused",),
+    ),
+    Mutant(
+        "witness-serves-after-a-new-start", "P8", "engines/native/replica.py",
+        "        if self._is_witness_in(restored.configuration):\n            self._become_witness()\n",
+        "        if self._is_witness_in(restored.configuration) and not name:\n            self._become_witness()\n",
+        "a witness that starts again serves what it has not applied",
+        ("engines/native/test_membership.py::test_a_witness_serves_nobody_from_the_founding_on_and_after_a_new_start",),
+    ),
+)  # fmt: skip
+
+MUTANTS = CHANGES + OBSERVERS + WITNESSES
