@@ -38,8 +38,9 @@ lint: setup
 fix: setup ## format and mend what ruff can mend
 	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format --quiet .
 
-sim: setup ## simulate SEEDS=100 seeds of a cluster under faults, or one with SEED=…
-	@$(PY) -m tests.sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
+sim: setup ## simulate SEEDS=100 (or A..B) under faults, SHARD=K/N of them, resumable with PROGRESS=file; or tell SEED=… (ABOUT=m1,t7)
+	@$(PY) -m tests.sim --seeds $(SEEDS) $(if $(SHARD),--shard $(SHARD) --jobs 1) $(if $(PROGRESS),--progress $(PROGRESS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(ABOUT),--about $(ABOUT))
 
 mutants: setup ## plant each deliberate bug in a copy and see that a test kills it
 	@$(PY) tools/mutants.py $(ONLY)

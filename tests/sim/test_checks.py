@@ -1,0 +1,228 @@
+"""Each check of the simulator can fail: what is planted is found, by its rule's name."""
+
+from pathlib import Path
+from random import Random
+from zlib import crc32
+
+import pytest
+
+from tenure.base.ids import BatchNumber, ConsensusTerm, ElectionName, LogIndex, NodeId, SessionId, Term
+from tenure.leadership.engine import Transition
+from tenure.raft.entries import Configuration, Entry, HardState, Image, Snapshot
+from tenure.raft.messages import AppendReply, Envelope, VoteReply
+from tenure.raft.ready import Batch
+from tests.sim import cutting, foundings
+from tests.sim.leases import Validity
+from tests.sim.nemesis import Nemesis
+from tests.sim.observer import Broken
+from tests.sim.plan import FOR_EVER, KINDS, draw
+from tests.sim.resource import Resource
+from tests.sim.run import Outcome, Run
+from tests.sim.soak import Progress, shard
+from tests.sim.telling import Telling
+from tests.sim.twins import Twins
+from tests.sim.watching import Watcher
+from tests.sim.world import World
+
+
+def founded(seed: int = 3) -> World:
+    """A world with its members seated, nobody started."""
+    run = Run(seed, 0, 0)
+    run.found()
+    return run.world
+
+
+def entry(index: int, term: int, data: bytes = b"") -> Entry:
+    return Entry(LogIndex(index), ConsensusTerm(term), 0, data)
+
+
+def write(world: World, place: int, *entries: Entry, state: HardState | None = None) -> None:
+    """A batch becomes durable at a member."""
+    host = world.hosts[place]
+    host.disk.submit(Batch(BatchNumber(host.disk.number + 1), entries=entries, hard_state=state))
+    world.observer.durable(host, host.disk.complete())
+
+
+def granted(number: int, term: int) -> Transition:
+    """A transition that nobody has committed."""
+    return Transition(number, number, "granted", 0, ElectionName("office-0"), SessionId("1-a"), NodeId("n"), Term(term))
+
+
+def test_another_entry_at_one_place_is_found() -> None:
+    world = founded()
+    write(world, 0, entry(1, 1, b"a"))
+    with pytest.raises(Broken, match="S3"):
+        write(world, 1, entry(1, 1, b"b"))
+
+
+def test_two_disks_that_differ_below_a_place_where_they_agree_are_found() -> None:
+    world = founded()
+    for place, data in ((0, b"a"), (1, b"b")):
+        world.hosts[place].disk.entries = [entry(1, 1, data), entry(2, 1)]
+    with pytest.raises(Broken, match="S3"):
+        Twins(world).look()
+
+
+def test_a_term_that_goes_back_and_a_vote_that_changes_are_found() -> None:
+    world = founded()
+    one, other = (host.id for host in world.hosts[:2])
+    write(world, 0, state=HardState(ConsensusTerm(5), one))
+    with pytest.raises(Broken, match="S2"):
+        write(world, 0, state=HardState(ConsensusTerm(5), other))
+    world = founded()
+    write(world, 0, state=HardState(ConsensusTerm(5), one))
+    with pytest.raises(Broken, match="S2"):
+        write(world, 0, state=HardState(ConsensusTerm(4), None))
+
+
+def test_what_promises_more_than_the_disk_holds_is_found() -> None:
+    world = founded()
+    host, to = world.hosts[0], world.hosts[1].id
+    write(world, 0, entry(1, 1), state=HardState(ConsensusTerm(1), to))
+    fine = AppendReply(ConsensusTerm(1), LogIndex(1), BatchNumber(1))
+    world.observer.sent(host, Envelope(host.id, to, world.lineage, fine))
+    for said in (
+        AppendReply(ConsensusTerm(1), LogIndex(2), BatchNumber(1)),
+        AppendReply(ConsensusTerm(1), LogIndex(1), BatchNumber(2)),
+        VoteReply(ConsensusTerm(2), True, "", host.boot, 1, LogIndex(1), ConsensusTerm(1), BatchNumber(1)),
+    ):
+        with pytest.raises(Broken, match="S8"):
+            world.observer.sent(host, Envelope(host.id, to, world.lineage, said))
+
+
+def test_a_second_vote_in_a_term_is_found_over_all_lives() -> None:
+    world = founded()
+    world.observer.vote(world.hosts[0], 7, "a")
+    world.observer.vote(world.hosts[0], 7, "a")
+    with pytest.raises(Broken, match="S21"):
+        world.observer.vote(world.hosts[0], 7, "b")
+
+
+def test_another_value_at_a_committed_place_is_found() -> None:
+    world = founded()
+    world.observer.commit_one(world.hosts[0], entry(1, 1, b"a"))
+    with pytest.raises(Broken, match="S5"):
+        world.observer.applied(world.hosts[1], (entry(1, 1, b"b"),))
+    with pytest.raises(Broken, match="S5"):
+        world.observer.applied(world.hosts[1], (entry(2, 1, b"b"),))
+
+
+def test_a_snapshot_that_nobody_has_taken_is_found() -> None:
+    world = founded()
+    snapshot = Snapshot(LogIndex(3), ConsensusTerm(1), Configuration(LogIndex(0), ()), 1, Image.of([b"state"]))
+    with pytest.raises(Broken, match="S11"):
+        world.observer.snapshot(world.hosts[0], snapshot, install=False)
+    world.observer.snapshots[3] = crc32(b"state")
+    with pytest.raises(Broken, match="S11"):
+        world.observer.snapshot(world.hosts[0], snapshot, install=False)  # nothing is committed there
+    world.observer.commit_top = 3
+    world.observer.snapshot(world.hosts[0], snapshot, install=False)
+
+
+def test_what_is_committed_and_on_too_few_disks_is_found_unless_disks_are_lost() -> None:
+    world = founded()
+    write(world, 0, entry(1, 1))
+    world.observer.commit_one(world.hosts[0], entry(1, 1))
+    world.observer.commit_top = 1
+    with pytest.raises(Broken, match="S21"):
+        Twins(world).look()
+
+
+def test_two_who_may_hold_one_office_are_found() -> None:
+    world = founded()
+    leases = world.observer.leases
+    leases.may_hold("office-0", "n0", Validity(until=100, session="1-a", term=1))
+    leases.may_hold("office-0", "n0", None)
+    leases.may_hold("office-0", "n1", Validity(until=100, session="2-a", term=2))
+    with pytest.raises(Broken, match="S15"):
+        leases.may_hold("office-0", "n0", Validity(until=90, session="1-a", term=1))
+
+
+def test_a_resource_finds_terms_that_were_not_granted_and_terms_of_two_owners() -> None:
+    world = founded()
+    world.observer.leases.owners = {5: "t1.o.5.a", 6: "t1.o.6.b"}
+    resource = Resource(world, "o")
+    resource.write("n0", 6, "t1.o.6.b")
+    resource.write("n0", 5, "t1.o.5.a")
+    assert (resource.accepted, resource.refused) == (1, 1)
+    for term, token in ((6, "t1.o.6.c"), (7, "t1.o.7.a")):
+        with pytest.raises(Broken, match="S18"):
+            resource.write("n1", term, token)
+
+
+def test_a_watcher_finds_gaps_repetitions_and_what_nobody_committed() -> None:
+    world = founded()
+    known = [granted(number, number) for number in range(1, 6)]
+    world.observer.leases.transitions = known
+    watcher = Watcher(world, "w0", Random(1), 1_000, seen=1)
+    watcher.take((known[1], known[2]))
+    for batch in ((known[4],), (known[2],), (granted(4, 9),)):
+        with pytest.raises(Broken, match="S20"):
+            watcher.take(batch)
+
+
+def test_a_wiped_member_under_its_old_name_is_refused_by_all_whom_it_meets() -> None:
+    for seed in range(20):
+        world = founded(seed)
+        if len(world.hosts) > 1:
+            foundings.refused_when_wiped(world, world.hosts[0], Random(seed))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_members_found_one_cluster_whatever_befalls_them(seed: int) -> None:
+    plan = draw(seed)
+    record, refused = foundings.Found(seed, plan).go()
+    assert len(record.configuration.seats) == plan.voters
+    assert 2 * len(refused) < plan.voters
+
+
+def test_every_kind_of_fault_is_on_in_some_seeds_and_off_in_others() -> None:
+    plans = [draw(seed) for seed in range(200)]
+    for kind in KINDS:
+        assert hasattr(Nemesis, f"do_{kind}"), kind
+        assert 10 < sum(plan.weights[kind] > 0 for plan in plans) < 190, kind
+    assert set(FOR_EVER) < set(KINDS)
+    assert {plan.voters for plan in plans} == set(range(1, 8))
+
+
+def test_partitions_are_what_they_are_called() -> None:
+    hosts = founded(3).hosts
+    middle, *rest = hosts
+    assert not any(middle in way for way in cutting.hub(hosts, middle))
+    assert {(one, other) for one in rest for other in rest if one is not other} == set(cutting.hub(hosts, middle))
+    ways = cutting.chain(hosts, Random(1))
+    degrees = [len(hosts) - 1 - sum(one is host for one, _ in ways) for host in hosts]
+    assert sorted(degrees) == [1, 1] + [2] * (len(hosts) - 2)
+
+
+def test_shards_are_the_seeds_in_parts() -> None:
+    parts = [list(shard(range(10), f"{number}/3")) for number in (1, 2, 3)]
+    assert sorted(seed for part in parts for seed in part) == list(range(10))
+    with pytest.raises(ValueError, match="shard"):
+        list(shard(range(10), "4/3"))
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "progress.jsonl"
+    first = Progress(path)
+    for seed in (1, 2):
+        first.add(Outcome(seed, 100, 5, 7, 1, 2, 3, 4, "" if seed == 1 else "S1: broken", 50, {"fault crash": seed}))
+    first.close()
+    second = Progress(path)
+    assert list(second.left(range(4))) == [0, 3]
+    assert (second.figures.seeds, second.figures.steps, second.figures.failed) == (2, 200, {2: "S1: broken"})
+    assert second.figures.seen == {"fault crash": 3}
+    assert "2 seeds, 1 failed" in next(second.figures.lines())
+    second.close()
+
+
+def test_a_telling_keeps_what_it_is_asked_about() -> None:
+    lines: list[str] = []
+    run = Run(3, 0, 0)
+    telling = Telling(lines.append, about=("m2",))
+    telling.begin(run.world)
+    lines.clear()
+    telling.said("m1", "starts")
+    telling.said("m2", "starts")
+    assert len(lines) == 1
+    assert "m2" in lines[0]
