@@ -254,8 +254,8 @@ WITNESSES = (
     ),
     Mutant(
         "witness-serves-stale-reads", "P8", "engines/native/desk.py",
-        "        if self._replica.witness and type(request) in (KvGet, ReadElection) and peer is None:\n",
-        "        if self._replica.stopped and type(request) in (KvGet, ReadElection) and peer is None:\n",
+        "        if self._replica.witness and kind not in (NOTE, CHANGE) and",
+        "        if self._replica.witness and kind not in (NOTE, CHANGE, READ) and",
         "keys that exist are said to be unknown",
         ("engines/native/test_membership.py::test_a_witness_serves_nobody_from_the_founding_on_and_after_a_new_start",),
     ),
