@@ -24,7 +24,10 @@ async def list_members(call: Call) -> Response:
 async def add(call: Call) -> Response:
     """A new member, as an observer."""
     body = call.take(bodies.AddMemberBody)
-    request = AddMember(MemberId(body.id), body.name, body.peer, body.priority, body.if_index, body.dry_run)
+    request = AddMember(
+        MemberId(body.id), body.name, body.peer, body.priority, body.if_index, body.dry_run, body.standby, body.returns,
+        body.speaks,
+    )  # fmt: skip
     return await call.change_reply(request)
 
 
@@ -54,7 +57,7 @@ async def replace(call: Call) -> Response:
 
 
 async def amend(call: Call) -> Response:
-    """Another peer address or priority."""
+    """Another peer address or priority, or whether it is a standby."""
     body = call.take(bodies.AmendMemberBody)
-    request = AmendMember(call.parts["member"], body.peer, body.priority, body.if_index, body.dry_run)
+    request = AmendMember(call.parts["member"], body.peer, body.priority, body.if_index, body.dry_run, body.standby)
     return await call.change_reply(request)

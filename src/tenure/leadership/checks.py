@@ -15,9 +15,11 @@ from tenure.leadership.engine import (
     AmendMember,
     AnyChange,
     AnyRequest,
+    AutopilotSettings,
     Campaign,
     CloseSession,
     Configure,
+    ConfigureAutopilot,
     DemoteMember,
     Disconnected,
     ElectionConfig,
@@ -32,6 +34,7 @@ from tenure.leadership.engine import (
     Origin,
     Pause,
     PromoteMember,
+    ReadAutopilot,
     ReadElection,
     ReadSession,
     Refused,
@@ -64,7 +67,7 @@ def check(request: AnyRequest, origin: Origin | None = None) -> Refused | None:
     return None
 
 
-def _request(request: AnyRequest) -> None:
+def _request(request: AnyRequest) -> None:  # noqa: C901 - one arm per request
     match request:
         case KvPut():
             _kv_put(request)
@@ -97,13 +100,15 @@ def _request(request: AnyRequest) -> None:
         case OpenClient():
             _hex16(request.nonce, "nonce")
         case AddMember() | PromoteMember() | DemoteMember() | RemoveMember() | ReplaceMember() | AmendMember():
-            check_change(request)
+            _change(request)
+        case ConfigureAutopilot():
+            _autopilot(request.settings)
         case _:
             _read(request)
 
 
 def _read(
-    request: KvGet | KvList | ReadElection | ReadSession | History | Validate | Status | ListMembers,
+    request: KvGet | KvList | ReadElection | ReadSession | History | Validate | Status | ListMembers | ReadAutopilot,
 ) -> None:
     match request:
         case KvGet():
@@ -122,11 +127,11 @@ def _read(
         case Validate():
             election_name(request.election)
             counter(request.term, "term")
-        case Status() | ListMembers():
+        case Status() | ListMembers() | ReadAutopilot():
             pass
 
 
-def check_change(request: AnyChange) -> None:
+def _change(request: AnyChange) -> None:
     """Names, ids and addresses of a change of the members; `Invalid` names the field at fault."""
     match request:
         case AddMember():
@@ -134,6 +139,7 @@ def check_change(request: AnyChange) -> None:
             node_id(request.name, "name")
             _peer(request.peer)
             counter(request.priority, "priority", -limits.priority_max, limits.priority_max)
+            counter(request.speaks, "speaks", minimum=1)
         case AmendMember():
             node_id(request.member, "member")
             if request.peer is not None:
@@ -146,6 +152,17 @@ def check_change(request: AnyChange) -> None:
             node_id(request.member, "member")
     if request.if_index is not None:
         counter(request.if_index, "if_index")
+
+
+def _autopilot(settings: AutopilotSettings) -> None:
+    """Ranges of the autopilot's settings; `Invalid` names the field at fault."""
+    counter(settings.dead_after_ms, "dead_after_ms", limits.dead_after_ms_min, limits.dead_after_ms_max)
+    counter(settings.stabilise_ms, "stabilise_ms", 0, limits.stabilise_ms_max)
+    if settings.voters_wanted is not None:
+        counter(settings.voters_wanted, "voters_wanted", 1, limits.voters_max)
+    observers = settings.observers_dead_after_ms
+    if observers is not None:
+        counter(observers, "observers_dead_after_ms", limits.dead_after_ms_min, limits.dead_after_ms_max)
 
 
 def _peer(address: str) -> None:

@@ -15,7 +15,16 @@ from msgspec import Struct
 from tenure.base.errors import TenureError
 from tenure.base.ids import ConsensusTerm, ElectionName, LogIndex, NodeId, SessionId, Term
 from tenure.leadership import engine
-from tenure.leadership.engine import AnyRequest, Cause, ElectionConfig, Keyed, ReleaseCause, Sequenced
+from tenure.leadership.engine import (
+    AnyRequest,
+    AutopilotSettings,
+    Cause,
+    ElectionConfig,
+    Keyed,
+    ReleaseCause,
+    RemarkKind,
+    Sequenced,
+)
 
 command_version: Final = 1
 
@@ -118,6 +127,12 @@ class Stamp(Body, frozen=True, tag="st"):
     floor: int | None
 
 
+class ConfigureAutopilot(Body, frozen=True, tag="ca"):
+    """See `engine.ConfigureAutopilot`."""
+
+    settings: AutopilotSettings
+
+
 # --- decisions ------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +182,15 @@ class Evict(Body, frozen=True, tag="E"):
     clients_below: LogIndex
 
 
+class Remark(Body, frozen=True, tag="R"):
+    """What the autopilot did or declined, for the history. It is no decision: what it did stands in the log already."""
+
+    decided: ConsensusTerm
+    kind: RemarkKind
+    member: str | None
+    reason: str
+
+
 Decision = Grant | Expire | Demote | Revoke | Evict
 
 AnyBody = (
@@ -186,6 +210,8 @@ AnyBody = (
     | Demote
     | Revoke
     | Evict
+    | ConfigureAutopilot
+    | Remark
 )
 
 
@@ -275,6 +301,8 @@ def body_of(request: AnyRequest) -> AnyBody:
             return Pause(request.election, request.paused)
         case engine.OpenClient():
             return OpenClient(request.nonce)
+        case engine.ConfigureAutopilot():
+            return ConfigureAutopilot(request.settings)
         case _:
             raise AssertionError(f"{type(request).__name__} is no proposal")
 
@@ -289,4 +317,5 @@ _proposals: Final = (
     engine.Configure,
     engine.Pause,
     engine.OpenClient,
+    engine.ConfigureAutopilot,
 )

@@ -12,6 +12,17 @@ from collections.abc import AsyncIterator
 from typing import Protocol, TypeVar
 
 from tenure.base.ids import Nonce
+from tenure.leadership.autopilot import (
+    AutopilotConfigured,
+    AutopilotSettings,
+    AutopilotView,
+    ConfigureAutopilot,
+    DecisionView,
+    PilotState,
+    ReadAutopilot,
+    RemarkKind,
+    WatchedView,
+)
 from tenure.leadership.backups import Backup
 from tenure.leadership.members import (
     AddMember,
@@ -98,6 +109,9 @@ __all__ = [
     "AnyRequest",
     "AnyResult",
     "AsOf",
+    "AutopilotConfigured",
+    "AutopilotSettings",
+    "AutopilotView",
     "Campaign",
     "Campaigning",
     "CandidateView",
@@ -107,8 +121,10 @@ __all__ = [
     "Code",
     "Compacted",
     "Configure",
+    "ConfigureAutopilot",
     "Configured",
     "ConsensusView",
+    "DecisionView",
     "Demand",
     "DemoteMember",
     "Disconnected",
@@ -141,13 +157,16 @@ __all__ = [
     "Origin",
     "Pause",
     "PhaseView",
+    "PilotState",
     "PromoteMember",
+    "ReadAutopilot",
     "ReadElection",
     "ReadSession",
     "Refused",
     "Release",
     "ReleaseCause",
     "Released",
+    "RemarkKind",
     "RemoveMember",
     "ReplaceMember",
     "Request",
@@ -164,6 +183,7 @@ __all__ = [
     "TransitionKind",
     "Validate",
     "Validated",
+    "WatchedView",
     "Withdraw",
     "Withdrawn",
 ]
@@ -190,6 +210,8 @@ AnyRequest = (
     | Status
     | ListMembers
     | AnyChange
+    | ReadAutopilot
+    | ConfigureAutopilot
     | OpenClient
     | Disconnected
 )
@@ -212,6 +234,8 @@ AnyResult = (
     | KvKeys
     | StatusReport
     | MembersView
+    | AutopilotView
+    | AutopilotConfigured
     | ClientOpened
     | Noted
     | Refused

@@ -23,6 +23,13 @@ wait_ms_max: Final = 600_000
 cooldown_ms_max: Final = 24 * 3_600_000
 lag_max_max: Final = 2**53 - 1
 reason_chars_max: Final = 500
+remarks_max: Final = 100
+"""Decisions of the autopilot that are kept."""
+dead_after_ms_min: Final = 1_000
+dead_after_ms_max: Final = 7 * 24 * 3_600_000
+stabilise_ms_max: Final = 24 * 3_600_000
+voters_max: Final = 7
+"""As `raft.entries.voters_max`, which this package may not see."""
 release_reason_chars_max: Final = 200
 
 kv_value_bytes_max: Final = 1 << 20

@@ -12,12 +12,13 @@ from typing import Final, assert_never
 from msgspec import Struct
 
 from tenure.base.ids import ConsensusTerm, ElectionName, LogIndex, Nonce, SessionId
-from tenure.leadership import decisions, elections, idempotency, kv, sessions, snapshots, terms, views
+from tenure.leadership import decisions, elections, healing, idempotency, kv, sessions, snapshots, terms, views
 from tenure.leadership.commands import (
     AnyBody,
     Campaign,
     CloseSession,
     Configure,
+    ConfigureAutopilot,
     Demote,
     Evict,
     Expire,
@@ -27,6 +28,7 @@ from tenure.leadership.commands import (
     OpenSession,
     Pause,
     Release,
+    Remark,
     Revoke,
     Stamp,
     Stepdown,
@@ -203,7 +205,9 @@ class Machine:
         return tuple(islice(reversed(self._recent), missing))[::-1]
 
 
-def _perform(turn: Turn, entry_term: ConsensusTerm, body: AnyBody) -> StoredResult:
+def _perform(  # noqa: C901 - one arm per command, no logic
+    turn: Turn, entry_term: ConsensusTerm, body: AnyBody
+) -> StoredResult:
     """One arm per command; the most frequent first."""
     match body:
         case KvPut():
@@ -230,6 +234,10 @@ def _perform(turn: Turn, entry_term: ConsensusTerm, body: AnyBody) -> StoredResu
             return idempotency.open_client(turn.state, turn.indexes, body.nonce, turn.index)
         case Stamp():
             return _stamp(turn, body)
+        case ConfigureAutopilot():
+            return healing.configure(turn, body)
+        case Remark():
+            return healing.remark(turn, entry_term, body)
         case _:
             assert_never(body)
 

@@ -13,16 +13,21 @@ from tenure.leadership.requests import Request
 
 Role = Literal["voter", "witness", "observer"]
 VotingRole = Literal["voter", "witness"]
+Standby = Literal["no", "voter", "witness"]
+"""As what the autopilot may promote an observer."""
 
 
 class MemberSeat(Struct, frozen=True):
-    """One member of the configuration. `peer` is where the others reach it, `priority` who should lead first."""
+    """One member of the configuration. `peer` is where the others reach it, `priority` who should lead first, `standby`
+    as what the autopilot may promote it.
+    """
 
     id: MemberId
     name: str
     peer: str
     role: Role
     priority: int = 0
+    standby: Standby = "no"
 
 
 class Founding(Struct, frozen=True):
@@ -57,7 +62,9 @@ class ChangeRequest(Request[MembersView], frozen=True):
 
 
 class AddMember(ChangeRequest, frozen=True, tag="add_member"):
-    """A new member, as an observer. Its id was drawn when its data directory was made (P1.1)."""
+    """A new member, as an observer. Its id was drawn when its data directory was made (P1.1). `returns`: it comes back
+    at the name and address of a member whose disk is lost. `speaks`: the newest feature version that it knows (P10).
+    """
 
     id: MemberId
     name: str
@@ -65,6 +72,9 @@ class AddMember(ChangeRequest, frozen=True, tag="add_member"):
     priority: int = 0
     if_index: int | None = None
     dry_run: bool = False
+    standby: Standby = "no"
+    returns: bool = False
+    speaks: int = 1
 
 
 class PromoteMember(ChangeRequest, frozen=True, tag="promote_member"):
@@ -103,13 +113,14 @@ class ReplaceMember(ChangeRequest, frozen=True, tag="replace_member"):
 
 
 class AmendMember(ChangeRequest, frozen=True, tag="amend_member"):
-    """Another peer address, or another priority, of a member; null leaves it."""
+    """Another peer address or priority of a member, or whether it is a standby; null leaves it."""
 
     member: str
     peer: str | None = None
     priority: int | None = None
     if_index: int | None = None
     dry_run: bool = False
+    standby: Standby | None = None
 
 
 AnyChange = AddMember | PromoteMember | DemoteMember | RemoveMember | ReplaceMember | AmendMember

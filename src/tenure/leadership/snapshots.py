@@ -20,7 +20,7 @@ from msgspec import Struct
 from tenure.base.ids import ElectionName, LogIndex, Nonce, SessionId
 from tenure.leadership.commands import UnknownCommand
 from tenure.leadership.limits import kv_value_bytes_max
-from tenure.leadership.state import Client, Election, Indexes, KeyedAnswer, KvEntry, Session, State
+from tenure.leadership.state import Autopilot, Client, Election, Indexes, KeyedAnswer, KvEntry, Session, State
 
 snapshot_format: Final = 2
 section_bytes: Final = 64 * 1024
@@ -66,6 +66,10 @@ class _Keyed(_Section, tag="i"):
     records: dict[str, KeyedAnswer]
 
 
+class _Autopilot(_Section, tag="a"):
+    record: Autopilot
+
+
 class _End(_Section, tag="z"):
     sessions: int
     elections: int
@@ -75,7 +79,7 @@ class _End(_Section, tag="z"):
 
 
 _Records = _Sessions | _Elections | _Keys | _Clients | _Keyed
-_Any = _Head | _Records | _End
+_Any = _Head | _Records | _Autopilot | _End
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[_Any]] = msgspec.msgpack.Decoder(_Any)
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -86,7 +90,7 @@ V = TypeVar("V")
 class Frozen:
     """The state as it is now, whatever happens to it later. `sections` encodes it, a section at a time."""
 
-    __slots__ = ("_clients", "_counts", "_elections", "_head", "_keyed", "_kv", "_sessions")
+    __slots__ = ("_autopilot", "_clients", "_counts", "_elections", "_head", "_keyed", "_kv", "_sessions")
 
     def __init__(self, state: State, indexes: Indexes) -> None:
         self._head = _Head(
@@ -97,6 +101,7 @@ class Frozen:
         self._kv = dict(state.kv)
         self._clients = dict(state.clients)
         self._keyed = dict(state.keyed)
+        self._autopilot = Autopilot(state.autopilot.settings, list(state.autopilot.remarks))
         indexes.share()
 
     def sections(self) -> Iterator[bytes]:
@@ -112,6 +117,7 @@ class Frozen:
             yield _section(_Clients(clients))
         for keyed in _cut(self._keyed, _bytes_of_keyed):
             yield _section(_Keyed(keyed))
+        yield _section(_Autopilot(self._autopilot))
         yield _section(
             _End(len(self._sessions), len(self._elections), len(self._kv), len(self._clients), len(self._keyed))
         )
@@ -215,7 +221,7 @@ class Thawing:
         else:
             self._add(self._state, section)
 
-    def _add(self, state: State, section: _Records | _End) -> None:
+    def _add(self, state: State, section: _Records | _Autopilot | _End) -> None:
         match section:
             case _Sessions(records):
                 state.sessions.update(records)
@@ -227,6 +233,8 @@ class Thawing:
                 state.clients.update(records)
             case _Keyed(records):
                 state.keyed.update(records)
+            case _Autopilot(record):
+                state.autopilot = record
             case _End():
                 self._finish(state, section)
 

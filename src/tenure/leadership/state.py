@@ -7,10 +7,13 @@ order of insertion, which is the same on every member because the log is; evicti
 from collections import deque
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import ElectionName, LogIndex, NodeId, Nonce, SessionId, Term
 from tenure.leadership.engine import (
+    AutopilotConfigured,
+    AutopilotSettings,
     Campaigning,
     Cause,
     ClientOpened,
@@ -21,6 +24,7 @@ from tenure.leadership.engine import (
     Noted,
     Refused,
     Released,
+    RemarkKind,
     SessionClosed,
     SessionOpened,
     Stepped,
@@ -38,6 +42,7 @@ StoredResult = (
     | Configured
     | KvWritten
     | ClientOpened
+    | AutopilotConfigured
     | Noted
     | Refused
 )
@@ -154,6 +159,23 @@ class KvEntry(Struct, frozen=True, array_like=True, gc=False):
     term: int | None
 
 
+class Remarked(Struct, frozen=True, array_like=True):
+    """What the autopilot did or declined; `at_ms` is the command's (P10)."""
+
+    at_ms: int
+    kind: RemarkKind
+    member: str | None
+    reason: str
+
+
+class Autopilot(Struct, array_like=True):
+    """What is replicated of the autopilot."""
+
+    settings: AutopilotSettings = AutopilotSettings()
+    remarks: list[Remarked] = []
+    """Oldest first, at most `remarks_max`."""
+
+
 class Client(Struct, array_like=True):
     """P9.1. Every number below `low` is answered or given up: never executed again."""
 
@@ -192,6 +214,7 @@ class State(Struct, array_like=True):
     clients: dict[str, Client] = {}
     keyed: dict[str, KeyedAnswer] = {}
     """Oldest first."""
+    autopilot: Autopilot = msgspec.field(default_factory=Autopilot)
 
 
 class Indexes:

@@ -243,7 +243,7 @@ class Steward:
             case "configured" | "paused":
                 assert name is not None
                 self._offices.configured(name, local)
-            case "kv":
+            case "kv" | "autopilot":
                 pass
 
     def _opened(self, name: SessionId, local: int) -> None:

@@ -39,7 +39,7 @@ Code = Literal[
     "unknown_member",  # 404
     "unknown_key",  # 404
     "node_in_use",  # 409, with retry_after_ms
-    "name_in_use",  # 409, of a member, as the next twelve
+    "name_in_use",  # 409, of a member, as the next fourteen
     "address_in_use",
     "id_in_use",
     "was_removed",
@@ -52,6 +52,8 @@ Code = Literal[
     "too_many_members",
     "too_many_witnesses",
     "witness_stays",
+    "not_observer",
+    "version_too_old",  # P10: of a member that doesn't speak the cluster's feature version
     "not_held",  # 409
     "not_candidate",  # 409
     "outcome_unknown",  # 409
@@ -211,7 +213,8 @@ TransitionKind = Literal[
     "ended",  # a holding, with its cause
     "configured",
     "paused",
-    "kv",  # a key changed; clients see no other
+    "kv",  # a key changed
+    "autopilot",  # it did or declined something; clients see no other
 ]
 
 
@@ -233,6 +236,8 @@ class Transition(Struct, frozen=True):
     successor: NodeId | None = None
     grace_ms: int | None = None
     key: str | None = None
+    member: str | None = None
+    reason: str | None = None
 
 
 class Compacted(Struct, frozen=True):

@@ -23,7 +23,7 @@ Modules, lowest first: `entries`, `messages`, `events`, `ready` (types); `quorum
 and how much of it is durable); `timing` (estimators, P6); `state` (all that a member knows; outputs gathered);
 `disk` (batches, P4); `replication` (leader's half), `following` (follower's half), `suspicion` (notes, P5),
 `election`, `reads`, `snapshots`, `shipping` (of snapshots), `transfer`, `witnesses` (P8); `membership` (arithmetic of
-configurations), `configurations` (those in the log), `changing` (the leader's judgement); `ticks` (deadlines); `core`
-(dispatch).
+configurations), `configurations` (those in the log), `census` (who hears whom), `changing` (the leader's judgement);
+`ticks` (deadlines); `core` (dispatch).
 `founding`: what comes before the first term (P1.2).
 """

@@ -1,8 +1,7 @@
 """The leader's half of membership changes (P7.1): judge the next step towards a wish, and put it into the log."""
 
 from tenure.base.ids import LogIndex, MemberId
-from tenure.base.instants import Instant
-from tenure.raft import configurations, membership, quorum, replication
+from tenure.raft import census, configurations, membership, quorum, replication
 from tenure.raft.entries import CONFIGURATION, Configuration, encode_configuration
 from tenure.raft.events import ChangeMembership
 from tenure.raft.membership import Refusal
@@ -43,7 +42,7 @@ def ask(core: Core, event: ChangeMembership) -> None:
         core.changes.append(ChangeEnded(event.token, "done", then))
     else:
         index = LogIndex(core.log.last_index + 1)
-        then = membership.at(then, index)
+        then = membership.at(membership.intends(now, then, heals=event.heals), index)
         entry = replication.append(core, leader, CONFIGURATION, encode_configuration(then))
         core.trace("configuration", index=index, voters=len(then.voters()), members=len(then.seats))
         configurations.take(core, then)
@@ -59,8 +58,10 @@ def _end(core: Core, event: ChangeMembership, refused: Refusal | None) -> None:
 def _unsafe(core: Core, leader: Leader, then: Configuration) -> Refusal | None:
     """What the leader of the moment knows against it: the quorum to come must be alive and not wait for a laggard."""
     now = core.configuration
-    oldest = Instant(core.now - max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99))
-    alive = {peer for peer, progress in leader.progress.items() if progress.heard_at >= oldest} | {core.me}
+    for seat in then.seats:
+        if now.seat(seat.id) is None and any(before.id in core.links for before in membership.former(now, seat)):
+            return Refusal("address_in_use", f"{seat.name} at {seat.peer} is there: its disk is not lost")
+    alive = census.answering(core, leader)
     for voter in then.voters():
         if voter in now.voters() or voter == core.me:
             continue

@@ -1,14 +1,13 @@
 """`Raft.step`: every event at once (P4.1), then what time demands, then what must leave (DESIGN 4)."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
-
-from msgspec import Struct
+from typing import Final
 
 from tenure.base.chance import Rng
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import Instant
 from tenure.raft import (
+    census,
     changing,
     committing,
     configurations,
@@ -24,6 +23,7 @@ from tenure.raft import (
     transfer,
     witnesses,
 )
+from tenure.raft.census import ProgressView, Sight
 from tenure.raft.disk import completed, know_batch, next_batch
 from tenure.raft.entries import COMMAND, Configuration, Entry, Restored, Snapshot
 from tenure.raft.events import (
@@ -70,15 +70,6 @@ from tenure.raft.state import Core, Leader, RoleName
 __all__ = ["Identity", "ProgressView", "Raft", "RoleName", "Settings"]
 
 _NOTHING: Final[tuple[Entry | Snapshot, ...]] = ()
-
-
-class ProgressView(Struct, frozen=True):
-    """How far one member is, as the leader knows it. `rtt_us` 0: not measured."""
-
-    match: LogIndex
-    lag: int
-    rtt_us: int
-    state: Literal["probe", "replicate", "snapshot", "lost"]
 
 
 class Raft:
@@ -222,17 +213,11 @@ class Raft:
 
     def progress(self) -> dict[MemberId, ProgressView]:
         """On the leader, how far the others are; elsewhere empty."""
-        core = self._core
-        if not isinstance(core.role, Leader):
-            return {}
-        last = core.log.last_index
-        lost = core.now - core.settings.timeout_max_us
-        return {
-            peer: ProgressView(
-                one.match, last - one.match, core.timing.srtt(peer), "lost" if one.heard_at < lost else one.state
-            )
-            for peer, one in core.role.progress.items()
-        }
+        return census.progress(self._core)
+
+    def sights(self) -> dict[MemberId, Sight]:
+        """On the leader, what is seen of each other member, also by the other voters (P7.4); elsewhere empty."""
+        return census.sights(self._core)
 
     def is_linked(self, member: MemberId) -> bool:
         """Whether a connection from `member` stands; a frozen one may have one too."""

@@ -30,6 +30,10 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     data: bytes
 
 
+Standby = Literal["no", "voter", "witness"]
+"""As what the autopilot may promote an observer."""
+
+
 class Seat(Struct, frozen=True):
     """One member as the configuration knows it. `peer` is `host:port`; the id decides, the name is a label (P1.1)."""
 
@@ -38,14 +42,31 @@ class Seat(Struct, frozen=True):
     peer: str
     role: Literal["voter", "witness", "observer"] = "voter"
     priority: int = 0
+    standby: Standby = "no"
+
+
+class Wanted(Struct, frozen=True):
+    """How many members shall vote, and how many of them shall be witnesses."""
+
+    voters: int
+    witnesses: int
 
 
 class Configuration(Struct, frozen=True):
-    """Who belongs to the cluster since log index `index` (0: founding). `removed`: ids that left and never return."""
+    """Who belongs to the cluster since log index `index` (0: founding). `removed`: ids that left and never return.
+
+    `wanted` is what the operator last made it, while the autopilot is on its way back there; None: just what it is.
+    """
 
     index: LogIndex
     seats: tuple[Seat, ...]
     removed: tuple[MemberId, ...] = ()
+    wanted: Wanted | None = None
+
+    def has(self) -> Wanted:
+        """How many vote now."""
+        witnesses = sum(seat.role == "witness" for seat in self.seats)
+        return Wanted(len(self.voters()), witnesses)
 
     def voters(self) -> tuple[MemberId, ...]:
         """Ids that count in quorums: voters and witnesses, in the order of their seats."""

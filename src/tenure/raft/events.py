@@ -77,13 +77,15 @@ class Transfer(Struct, frozen=True, gc=False):
 
 class ChangeMembership(Struct, frozen=True, gc=False):
     """Take the next step towards `wish` (P7). The answer is `Accepted`, `Refused` or a `ChangeEnded`. `expected_index`:
-    refuse unless the configuration in force has just that index. `dry_run`: only say what would be done.
+    refuse unless the configuration in force has just that index. `dry_run`: only say what would be done. `heals`: the
+    autopilot's, on its way back to as many voters as the operator wanted.
     """
 
     token: int
     wish: Wish
     expected_index: LogIndex | None = None
     dry_run: bool = False
+    heals: bool = False
 
 
 class Resign(Struct, frozen=True, gc=False):

@@ -69,7 +69,7 @@ def on_heartbeat(core: Core, sender: MemberId, beat: Heartbeat) -> None:
         witnesses.ask(core, sender)
     if beat.answer:
         durable, speaks = core.disk.durable, core.settings.feature_max
-        core.say(sender, HeartbeatReply(core.term, beat.boot, beat.number, durable, speaks))
+        core.say(sender, HeartbeatReply(core.term, beat.boot, beat.number, durable, speaks, core.unheard))
         if beat.echoes:
             core.freshness.answer(beat, core.me, core.now)
 

@@ -16,6 +16,7 @@ def up(core: Core, event: LinkUp) -> None:
     core.heard_boots.add(peer)
     known = core.links.get(peer)
     core.links[peer] = Link(event.boot, event.speaks)
+    core.listen()
     core.higher_told.pop(peer, None)
     leader = core.role
     if isinstance(leader, Leader) and peer in leader.progress:
@@ -41,6 +42,7 @@ def lost(core: Core, event: LinkLost) -> None:
     if known is not None and known.boot != event.boot:
         return  # an older life's connection
     core.links.pop(event.peer, None)
+    core.listen()
     core.notes.pop(event.peer, None)  # P5.2
     if isinstance(core.role, Leader):
         progress = core.role.progress.get(event.peer)

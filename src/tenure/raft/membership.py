@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import LogIndex, MemberId
-from tenure.raft.entries import Configuration, Seat, voters_max
+from tenure.raft.entries import Configuration, Seat, Standby, voters_max
 
 members_max: Final = 31
 """Voters and observers together: each costs the leader heartbeats and appends."""
@@ -25,7 +25,7 @@ removed_kept_max: Final = 64
 ChangeCode = Literal[
     "unknown_member", "name_in_use", "address_in_use", "id_in_use", "was_removed", "change_pending",
     "stale_configuration", "not_caught_up", "loses_quorum", "last_voter", "too_many_voters", "too_many_members",
-    "too_many_witnesses", "witness_stays",
+    "too_many_witnesses", "witness_stays", "not_observer",
 ]  # fmt: skip
 
 
@@ -37,9 +37,12 @@ class Refusal(Struct, frozen=True):
 
 
 class Add(Struct, frozen=True):
-    """A new member, as an observer first: the quorum never waits for an empty disk (thesis §4.2.1)."""
+    """A new member, as an observer first: the quorum never waits for an empty disk (thesis §4.2.1). `returns`: it comes
+    back under a new id at the name and the address of a member whose disk is lost.
+    """
 
     seat: Seat
+    returns: bool = False
 
 
 class Promote(Struct, frozen=True):
@@ -70,11 +73,12 @@ class Replace(Struct, frozen=True):
 
 
 class Amend(Struct, frozen=True):
-    """Another peer address or priority of a member; None leaves it as it is."""
+    """Another peer address or priority of a member, or whether it is a standby; None leaves it as it is."""
 
     member: MemberId
     peer: str | None = None
     priority: int | None = None
+    standby: Standby | None = None
 
 
 Wish = Add | Promote | Demote | Remove | Replace | Amend
@@ -84,7 +88,7 @@ def next_change(now: Configuration, wish: Wish) -> Configuration | Refusal | Non
     """The next configuration on the way to `wish`, with the index still to be given; None when it is fulfilled."""
     match wish:
         case Add():
-            return _add(now, wish.seat)
+            return _add(now, wish)
         case Promote():
             return _promote(now, wish.member, wish.role)
         case Demote():
@@ -102,6 +106,21 @@ def moves(now: Configuration, then: Configuration) -> MemberId | None:
     return next((voter for voter in now.voters() if voter not in then.voters()), None)
 
 
+def intends(now: Configuration, then: Configuration, *, heals: bool) -> Configuration:
+    """`then` with what is wanted: what the operator makes of the voters is what he wants; the autopilot's steps are on
+    the way there, and so are all that leave the voters alone.
+    """
+    if set(then.voters()) == set(now.voters()):
+        return then
+    return msgspec.structs.replace(then, wanted=(now.wanted or now.has()) if heals else None)
+
+
+def former(now: Configuration, seat: Seat) -> tuple[Seat, ...]:
+    """Other seats at the same name and address: who was there before the disk was lost."""
+    here = (seat.name, seat.peer)
+    return tuple(other for other in now.seats if other.id != seat.id and (other.name, other.peer) == here)
+
+
 def _known(now: Configuration, member: MemberId) -> Seat | Refusal:
     seat = now.seat(member)
     if seat is not None:
@@ -111,7 +130,12 @@ def _known(now: Configuration, member: MemberId) -> Seat | Refusal:
     return Refusal("unknown_member", f"no member has the id {member}")
 
 
-def _add(now: Configuration, seat: Seat) -> Configuration | Refusal | None:
+def _add(now: Configuration, wish: Add) -> Configuration | Refusal | None:
+    """A member that returns takes the place of its former self where that didn't vote; where it did, that stays, dead,
+    until it is replaced: the voters are changed one at a time.
+    """
+    seat = wish.seat
+    lost = former(now, seat) if wish.returns else ()
     if seat.id in now.removed:
         return Refusal(
             "was_removed", f"member {seat.id} was removed; empty its data directory, so that it draws a new id"
@@ -121,12 +145,18 @@ def _add(now: Configuration, seat: Seat) -> Configuration | Refusal | None:
             if (other.name, other.peer) == (seat.name, seat.peer):
                 return None
             return Refusal("id_in_use", f"member {seat.id} is {other.name} at {other.peer} already")
+        if other in lost:
+            continue
         if other.name == seat.name:
             text = f"{seat.name} is the member {other.id}; replace it under another name, or remove it first"
             return Refusal("name_in_use", text)
         if other.peer == seat.peer:
             return Refusal("address_in_use", f"{seat.peer} is the address of {other.name}")
-    return refusal(_with(now, (*now.seats, msgspec.structs.replace(seat, role="observer"))))
+    gone = tuple(other for other in lost if other.role == "observer")
+    left = tuple(other for other in now.seats if other not in gone)
+    removed = (*now.removed, *(other.id for other in gone))[-removed_kept_max:]
+    seats = (*left, msgspec.structs.replace(seat, role="observer"))
+    return refusal(msgspec.structs.replace(now, seats=seats, removed=removed))
 
 
 def _promote(now: Configuration, member: MemberId, role: Literal["voter", "witness"]) -> Configuration | Refusal | None:
@@ -139,7 +169,7 @@ def _promote(now: Configuration, member: MemberId, role: Literal["voter", "witne
         return Refusal(
             "witness_stays", f"{seat.name} is a {seat.role}; it can't become a {role}: remove it and add another member"
         )
-    return refusal(_seated(now, msgspec.structs.replace(seat, role=role)))
+    return refusal(_seated(now, msgspec.structs.replace(seat, role=role, standby="no")))
 
 
 def _demote(now: Configuration, member: MemberId) -> Configuration | Refusal | None:
@@ -191,12 +221,15 @@ def _amend(now: Configuration, wish: Amend) -> Configuration | Refusal | None:
         return seat
     peer = seat.peer if wish.peer is None else wish.peer
     priority = seat.priority if wish.priority is None else wish.priority
-    if (peer, priority) == (seat.peer, seat.priority):
+    standby = seat.standby if wish.standby is None else wish.standby
+    if (peer, priority, standby) == (seat.peer, seat.priority, seat.standby):
         return None
+    if standby != "no" and seat.role != "observer":
+        return Refusal("not_observer", f"{seat.name} is a {seat.role}; only an observer can be a standby")
     for other in now.seats:
         if other.id != seat.id and other.peer == peer:
             return Refusal("address_in_use", f"{peer} is the address of {other.name}")
-    return _seated(now, msgspec.structs.replace(seat, peer=peer, priority=priority))
+    return _seated(now, msgspec.structs.replace(seat, peer=peer, priority=priority, standby=standby))
 
 
 def _with(now: Configuration, seats: tuple[Seat, ...]) -> Configuration:

@@ -112,13 +112,16 @@ class Heartbeat(Message, frozen=True, tag="h"):
 
 
 class HeartbeatReply(Message, frozen=True, tag="hr"):
-    """`batch` is durable; `speaks` is the newest feature version that the member knows (P10)."""
+    """`batch` is durable; `speaks` is the newest feature version that the member knows (P10). `unheard`: members with a
+    seat of whom no connection stands here (P7.4).
+    """
 
     term: ConsensusTerm
     boot: Boot
     number: int
     batch: BatchNumber
     speaks: int
+    unheard: tuple[MemberId, ...] = ()
 
 
 class DurableProbe(Message, frozen=True, tag="p"):

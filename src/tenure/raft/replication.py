@@ -259,6 +259,7 @@ def on_heartbeat_reply(core: Core, sender: MemberId, reply: HeartbeatReply) -> N
         return
     progress.beat_acked = max(progress.beat_acked, reply.number)
     progress.speaks = reply.speaks
+    progress.unheard = reply.unheard
     know_batch(core, sender, reply.batch)
     _retry(core, sender, progress)
 

@@ -89,6 +89,8 @@ class Progress:
     copy: "Shipment | None" = None
     """A snapshot on its way to a witness that holds the log itself (P8)."""
     speaks: int = 1
+    unheard: tuple[MemberId, ...] = ()
+    """Whom the member doesn't hear, as it said last (P7.4)."""
     boot: Boot | None = None
     """The life that `match` was heard from, as far as a link to it was seen."""
 
@@ -303,6 +305,7 @@ class Core:
         "traces",
         "transfers",
         "unclean",
+        "unheard",
         "vote",
         "voters",
         "watch",
@@ -334,6 +337,9 @@ class Core:
         self.is_witness: bool
         """Whether our own vote counts; whether we vote without holding state (P8)."""
         self.seats_changed = True
+        self.links: dict[MemberId, Link] = {}
+        self.unheard: tuple[MemberId, ...]
+        """Members with a seat of whom no connection stands: told to the leader with each heartbeat's answer (P7.4)."""
         self.configure()
         self.feature = restored.feature
         self.commit: LogIndex = restored.snapshot.index if restored.snapshot else LogIndex(0)
@@ -354,7 +360,6 @@ class Core:
         self.epoch = 0
         self.notes: dict[MemberId, Note] = {}
         self.note_epochs: dict[MemberId, tuple[Boot, int, bool]] = {}
-        self.links: dict[MemberId, Link] = {}
         self.higher_told: dict[MemberId, tuple[ConsensusTerm, Instant]] = {}
         self.attempt = 0
         self.rounds_failed = 0
@@ -389,6 +394,11 @@ class Core:
         self.is_voter = self.me in self.voters
         self.is_witness = self.me in self.witness_seats
         self.seats_changed = True
+        self.listen()
+
+    def listen(self) -> None:
+        """Links or seats have changed: who is heard."""
+        self.unheard = tuple(peer for peer in self.peers if peer not in self.links)
 
     def is_witness_seat(self, member: MemberId) -> bool:
         """Whether a member is a witness."""

@@ -27,7 +27,7 @@ from tenure.leadership.engine import (
     TransitionKind,
     Validate,
 )
-from tenure.leadership.members import VotingRole
+from tenure.leadership.members import Standby, VotingRole
 
 body_bytes_max: Final = limits.kv_value_bytes_max + 8 * 1024
 """A kv value and what stands around it."""
@@ -100,6 +100,9 @@ class AddMemberBody(Body, frozen=True):
     priority: Annotated[int, Meta(ge=-limits.priority_max, le=limits.priority_max)] = 0
     if_index: Counter | None = None
     dry_run: bool = False
+    standby: Standby = "no"
+    returns: bool = False
+    speaks: Counter = 1
 
 
 class PromoteMemberBody(Body, frozen=True):
@@ -133,6 +136,7 @@ class AmendMemberBody(Body, frozen=True):
     priority: Annotated[int, Meta(ge=-limits.priority_max, le=limits.priority_max)] | None = None
     if_index: Counter | None = None
     dry_run: bool = False
+    standby: Standby | None = None
 
 
 class StepdownBody(Body, frozen=True):
@@ -196,6 +200,8 @@ class TransitionBody(Struct, frozen=True):
     successor: str | None
     grace_ms: int | None
     key: str | None
+    member: str | None
+    reason: str | None
 
 
 class OpenClientBody(Body, frozen=True):
@@ -257,6 +263,8 @@ status_of: Final[dict[Code, int]] = {
     "too_many_members": 409,
     "too_many_witnesses": 409,
     "witness_stays": 409,
+    "not_observer": 409,
+    "version_too_old": 409,
     "compacted": 410,
     "stale_term": 412,
     "no_eligible_successor": 412,
@@ -302,6 +310,8 @@ def transition_body(told: Transition) -> TransitionBody:
         successor=told.successor,
         grace_ms=told.grace_ms,
         key=told.key,
+        member=told.member,
+        reason=told.reason,
     )
 
 

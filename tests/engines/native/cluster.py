@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tenure.base.chance import SplitMix64
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import MS, NEVER, Instant, WallMs
 from tenure.engines.native.inputs import Asked, Effects, Input, PeerCall, PeerFrame, PeerReply, ReplicaSettings, Staged
 from tenure.engines.native.replica import Replica
-from tenure.leadership.engine import AnyRequest, AnyResult, Origin, Transition
+from tenure.leadership.engine import AddMember, AnyRequest, AnyResult, MembersView, Origin, Transition
 from tenure.leadership.machine import Machine
 from tenure.raft.entries import Configuration, Entry, HardState, Restored, Seat, Snapshot
 from tenure.raft.events import LinkLost, LinkUp, Persisted, Received
@@ -120,6 +121,7 @@ class Cluster:
         """Pieces of snapshots that went to a disk by themselves."""
         self.space = True
         """Whether disks have room for such pieces."""
+        self._broken: set[tuple[MemberId, MemberId]] = set()
         for site in self.sites:
             site.start()
         for site in self.sites:
@@ -134,6 +136,24 @@ class Cluster:
     def _link(self, to: Site, other: Site) -> None:
         told = other.disk.known.get(to.member, BatchNumber(0))
         to.inbox.append(LinkUp(other.member, Boot(f"{other.lives:016x}"), told, 1))
+
+    def join(self, name: str, **how: Any) -> Site:
+        """A new member starts on an empty disk, and is added as an observer."""
+        number = len(self.sites) + 1
+        site = Site(self, MemberId(f"{number:016x}"), name, number + 6)
+        self.sites.append(site)
+        self.by_member[site.member] = site
+        site.start()
+        self._join(site)
+        added = self.answer(self.leader, AddMember(site.member, name, f"{name}:1", **how))
+        assert isinstance(added, MembersView), added
+        return site
+
+    def break_link(self, one: Site, other: Site) -> None:
+        """Nothing passes between these two any more, and both notice it."""
+        for here, there in ((one, other), (other, one)):
+            self._broken.add((here.member, there.member))
+            here.inbox.append(LinkLost(there.member, Boot(f"{there.lives:016x}"), "timeout"))
 
     def kill(self, site: Site) -> None:
         """As by kill -9: the others see the connection end."""
@@ -229,7 +249,7 @@ class Cluster:
 
     def _send(self, site: Site, peer: MemberId, frame: PeerFrame) -> None:
         to = self.by_member[peer]
-        if to.replica is None:
+        if to.replica is None or (site.member, peer) in self._broken:
             return
         if isinstance(frame, Envelope):
             to.inbox.append(Received(frame))

@@ -20,6 +20,7 @@ from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
     Compacted,
+    ConfigureAutopilot,
     ConsensusView,
     Disconnected,
     Keepalive,
@@ -27,6 +28,7 @@ from tenure.leadership.engine import (
     MemberView,
     Noted,
     Origin,
+    ReadAutopilot,
     Refused,
     Request,
     Status,
@@ -160,7 +162,7 @@ class MemoryEngine:
         if self._closed:
             return Refused("no_quorum", "this engine is closed", retry_after_ms=SECOND // MS)
         refused = check(request, origin)
-        if refused is None and isinstance(request, ListMembers | AnyChange):
+        if refused is None and isinstance(request, ListMembers | AnyChange | ReadAutopilot | ConfigureAutopilot):
             return Refused("unsupported", "this engine lives in one process: it has no members")
         if refused is None and isinstance(request, Stepdown):
             if request.election is None:

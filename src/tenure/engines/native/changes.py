@@ -141,14 +141,24 @@ def _step(now: Configuration, then: Configuration) -> str:
         assert new is not None
         if old.role != new.role:
             return f"{new.name}: {old.role} → {new.role}; {counts}"
-        return f"{new.name}: peer {old.peer} → {new.peer}, priority {old.priority} → {new.priority}"
+        return _amended(old, new)
     return "nothing"
+
+
+def _amended(old: Seat, new: Seat) -> str:
+    rows = (
+        ("peer", old.peer, new.peer),
+        ("priority", old.priority, new.priority),
+        ("standby", old.standby, new.standby),
+    )
+    return f"{new.name}: " + ", ".join(f"{what} {before} → {then}" for what, before, then in rows if before != then)
 
 
 def _wish(request: AnyChange) -> Wish:
     match request:
         case AddMember():
-            return Add(Seat(request.id, request.name, request.peer, "observer", request.priority))
+            seat = Seat(request.id, request.name, request.peer, "observer", request.priority, request.standby)
+            return Add(seat, request.returns)
         case PromoteMember():
             return Promote(MemberId(request.member), request.role)
         case DemoteMember():
@@ -158,7 +168,7 @@ def _wish(request: AnyChange) -> Wish:
         case ReplaceMember():
             return Replace(MemberId(request.member), MemberId(request.by), request.role)
         case AmendMember():
-            return Amend(MemberId(request.member), request.peer, request.priority)
+            return Amend(MemberId(request.member), request.peer, request.priority, request.standby)
 
 
 def refused_as(refusal: Refusal) -> Refused:
@@ -169,7 +179,10 @@ def refused_as(refusal: Refusal) -> Refused:
 
 def seats_of(configuration: Configuration) -> tuple[MemberSeat, ...]:
     """Seats as the API shows them."""
-    return tuple(MemberSeat(seat.id, seat.name, seat.peer, seat.role, seat.priority) for seat in configuration.seats)
+    return tuple(
+        MemberSeat(seat.id, seat.name, seat.peer, seat.role, seat.priority, seat.standby)
+        for seat in configuration.seats
+    )
 
 
 def view(replica: "Replica", plan: tuple[str, ...] = ()) -> MembersView:

@@ -42,6 +42,7 @@ from tenure.leadership.engine import (
     Noted,
     OpenSession,
     Origin,
+    ReadAutopilot,
     ReadElection,
     Refused,
     Release,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from tenure.engines.native.replica import Replica
 
 _NOTED: Final = Noted()
+_STALE: Final = (KvGet, ReadElection, Status, ListMembers, ReadAutopilot)
+"""Reads that may be answered from what is applied here."""
 NO_STATE: Final = Refused("no_state", "this member is a witness and holds no state: ask another", retry_after_ms=200)
 
 
@@ -104,7 +107,7 @@ class Desk:
         turn = self._turn
         if self._replica.witness and kind not in (NOTE, CHANGE) and type(request) not in (Status, ListMembers):
             return NO_STATE
-        if type(request) in (KvGet, ReadElection, Status, ListMembers) and request.stale:  # type: ignore[union-attr]
+        if type(request) in _STALE and request.stale:  # type: ignore[union-attr]
             return views.stale(self._replica, request, turn.now, turn.wall)
         return None
 

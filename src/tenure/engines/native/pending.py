@@ -17,6 +17,7 @@ from tenure.leadership.engine import (
     Campaign,
     CloseSession,
     Configure,
+    ConfigureAutopilot,
     DemoteMember,
     Disconnected,
     History,
@@ -30,6 +31,7 @@ from tenure.leadership.engine import (
     Origin,
     Pause,
     PromoteMember,
+    ReadAutopilot,
     ReadElection,
     ReadSession,
     Release,
@@ -91,6 +93,8 @@ kind_of: Final[dict[type, int]] = {
     RemoveMember: CHANGE,
     ReplaceMember: CHANGE,
     AmendMember: CHANGE,
+    ReadAutopilot: READ,
+    ConfigureAutopilot: PROPOSAL,
 }
 
 

@@ -26,6 +26,7 @@ from tenure.engines.native.inputs import (
     Staged,
     Stalled,
 )
+from tenure.engines.native.pilot import Pilot
 from tenure.engines.native.turn import Turn
 from tenure.leadership.engine import Release
 from tenure.leadership.machine import Machine, UnknownCommand
@@ -67,6 +68,8 @@ class Replica:
         self.raft = Raft(identity, restored, settings, rng, now)
         self.machine = machine
         self.steward: Steward | None = None
+        self.pilot: Pilot | None = None
+        """The autopilot, while we serve."""
         self.applied = LogIndex(restored.snapshot.index if restored.snapshot is not None else 0)
         self.name = name
         self.me = identity.member
@@ -77,6 +80,7 @@ class Replica:
         self.apis: dict[MemberId, str | None] = {identity.member: api}
         self.protection = protection or {}
         self.limits = limits or ReplicaSettings()
+        self.promote_lag_max = settings.promote_lag_max
         self.rng = rng
         self.turn = Turn(now)
         self.forked: str | None = None
@@ -164,7 +168,13 @@ class Replica:
         due = min(self._core_deadline, desk.book.due, desk.forwarding.resend_at)
         if turn.serving and self.steward is not None:
             due = min(due, self.steward.deadline())
+            if self.pilot is not None:
+                due = min(due, self.pilot.due)
         return due
+
+    def fresh_key(self) -> int:
+        """A token that nobody has."""
+        return self._desk.book.fresh_key()
 
     def _decide(self, steward: Steward) -> None:
         """Let the steward decide; what it decides carries the term it was decided in (P3.5). Only with the sockets
@@ -174,6 +184,8 @@ class Replica:
         if not turn.serving:
             turn.decide = False
             return
+        if self.pilot is not None and turn.now >= self.pilot.due:
+            self.pilot.look()
         if not turn.decide and turn.now < steward.deadline():
             return
         turn.decide = False
@@ -209,8 +221,8 @@ class Replica:
         if lead != self._lead:
             self._move(lead)
         for accepted in ready.accepted:
-            if not desk.accepted(accepted):
-                self._decisions.pop(accepted.token, None)
+            if not desk.accepted(accepted) and self._decisions.pop(accepted.token, None) is None and self.pilot:
+                self.pilot.accepted(accepted.token)
         for refused in ready.refused:
             self._refused(refused)
         if ready.committed:
@@ -232,7 +244,8 @@ class Replica:
         for ended in ready.transfers:
             self._desk.transfer_ended(ended)
         for changed in ready.changes:
-            self._desk.changes.ended(changed)
+            if self.pilot is None or not self.pilot.ended(changed):
+                self._desk.changes.ended(changed)
         if ready.configuration is not None:
             self.turn.out.configuration = ready.configuration
         if ready.snapshot_wanted:
@@ -246,7 +259,7 @@ class Replica:
         turn.moved = True
         if turn.leading and (role != "leader" or turn.term != before[1]):
             turn.leading = turn.serving = turn.decide = self._first_is_due = False
-            self.steward = None
+            self.steward = self.pilot = None
             self._decisions.clear()
             self._desk.deposed()
         if role == "leader" and not turn.leading:
@@ -259,7 +272,8 @@ class Replica:
     def _refused(self, refused: Refused) -> None:
         decision = self._decisions.pop(refused.token, None)
         if decision is None:
-            self._desk.refused(refused)
+            if self.pilot is None or not self.pilot.refused(refused.token):
+                self._desk.refused(refused)
         elif self.steward is not None:
             self.steward.dropped(decision)
 
@@ -270,7 +284,7 @@ class Replica:
         self._core_deadline = NEVER
         self._installing = None
         turn.leading = turn.serving = False
-        self.steward = None
+        self.steward = self.pilot = None
         turn.out.fatal = fatal
         self.obstacle = fatal.text
         self._desk.stop(fatal.text)
@@ -302,8 +316,8 @@ class Replica:
                 desk.settle(item.index, item.term, None)
                 if item.kind == NOOP and turn.leading and item.term == turn.term and not self.witness:
                     self._begin_serving()
-                elif item.kind == CONFIGURATION and not self.witness and self._is_witness_in(configuration_of(item)):
-                    self._become_witness()
+                elif item.kind == CONFIGURATION and not self.witness:
+                    self._members_changed(configuration_of(item))
         desk.rounds.applied(self.applied)
         if self._first_is_due:
             self._tell_first(committed)
@@ -320,6 +334,12 @@ class Replica:
         if snapshot is not None:
             self.turn.events.append(snapshot)
 
+    def _members_changed(self, committed: Configuration) -> None:
+        if self.pilot is not None:
+            self.pilot.members_changed()
+        if self._is_witness_in(committed):
+            self._become_witness()
+
     def _is_witness_in(self, committed: Configuration) -> bool:
         """Only what is committed takes the state away: an appended promotion may be rolled back (P7.1)."""
         seat = committed.seat(self.me)
@@ -329,7 +349,7 @@ class Replica:
         """P8: from now on a vote and a log, no state."""
         self.witness = True
         self.machine = Machine.founded(self.lineage[0], 0)
-        self.steward = None
+        self.steward = self.pilot = None
         self.turn.out.traces.append(Trace("witness", {"applied": self.applied}))
 
     def _apply(self, entry: Entry) -> bool:
@@ -397,6 +417,7 @@ class Replica:
         turn = self.turn
         turn.serving = turn.moved = turn.decide = self._first_is_due = True
         self.steward.on_serving(turn.now)
+        self.pilot = Pilot(self, turn.now)
 
     def awaits(self, reply: HeartbeatReply) -> bool:
         """Whether this answer to a heartbeat may let something go on: the oldest round, or what makes us serve."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from tenure.base.instants import MS, Instant, WallMs
+from tenure.engines.native import pilot
 from tenure.engines.native.changes import view
 from tenure.leadership.engine import (
     AnyRequest,
@@ -15,6 +16,7 @@ from tenure.leadership.engine import (
     KvValue,
     ListMembers,
     MemberView,
+    ReadAutopilot,
     Refused,
     Status,
     StatusReport,
@@ -30,6 +32,8 @@ def read(replica: "Replica", request: AnyRequest, now: Instant, wall_ms: WallMs)
     """Answer a read from the applied state. On the serving leader with the steward's hints of expiry and health."""
     if type(request) is ListMembers:
         return view(replica)
+    if type(request) is ReadAutopilot:
+        return pilot.view(replica)
     if type(request) is Status:
         return status(replica, now, wall_ms, quorum=replica.raft.leader is not None and not replica.stopped)
     return replica.machine.read(request, hints_of(replica, now, wall_ms))

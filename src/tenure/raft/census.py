@@ -1,0 +1,91 @@
+"""Who hears whom, and how far everybody is: what the leader knows of the others, for views and for the autopilot.
+
+A member *hears* another while a connection from it stands; the transport ends one on which nothing comes any more, so a
+frozen process is heard no longer than a connection may be silent. Voters tell the leader with each heartbeat's answer
+whom they don't hear: nobody is dead by the leader's view alone (P7.4).
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from tenure.base.ids import Boot, LogIndex, MemberId
+from tenure.base.instants import Instant
+from tenure.raft.state import Core, Leader, Progress
+
+
+class ProgressView(Struct, frozen=True):
+    """How far one member is, as the leader knows it. `rtt_us` 0: not measured. `speaks`: the newest feature version
+    that it is known to know (P10).
+    """
+
+    match: LogIndex
+    lag: int
+    rtt_us: int
+    state: Literal["probe", "replicate", "snapshot", "lost"]
+    speaks: int = 1
+
+
+class Sight(Struct, frozen=True):
+    """What the leader sees of one other member now. `unheard_by`: these say that they don't hear it (P7.4); `boot`: the
+    life that is linked with the leader.
+    """
+
+    answers: bool
+    unheard_by: frozenset[MemberId]
+    lag: int
+    boot: Boot | None
+
+
+def progress(core: Core) -> dict[MemberId, ProgressView]:
+    """On the leader, how far the others are; elsewhere empty."""
+    leader = core.role
+    if not isinstance(leader, Leader):
+        return {}
+    last = core.log.last_index
+    return {
+        peer: ProgressView(
+            one.match,
+            last - one.match,
+            core.timing.srtt(peer),
+            one.state if _answers(core, one) else "lost",
+            one.speaks,
+        )
+        for peer, one in leader.progress.items()
+    }
+
+
+def sights(core: Core) -> dict[MemberId, Sight]:
+    """On the leader, what is seen of each other member; elsewhere empty. Only the word of who answers counts, the
+    leader's own among them.
+    """
+    leader = core.role
+    if not isinstance(leader, Leader):
+        return {}
+    answers = {peer: _answers(core, one) for peer, one in leader.progress.items()}
+    words = [(peer, one.unheard) for peer, one in leader.progress.items() if answers[peer]] + [(core.me, core.unheard)]
+    last = core.log.last_index
+    return {
+        peer: Sight(
+            answers[peer],
+            frozenset(said for said, unheard in words if peer in unheard),
+            last - one.match,
+            _boot(core, peer),
+        )
+        for peer, one in leader.progress.items()
+    }
+
+
+def _boot(core: Core, peer: MemberId) -> Boot | None:
+    link = core.links.get(peer)
+    return link.boot if link is not None else None
+
+
+def answering(core: Core, leader: Leader) -> set[MemberId]:
+    """Who has answered lately, ourselves among them."""
+    return {peer for peer, one in leader.progress.items() if _answers(core, one)} | {core.me}
+
+
+def _answers(core: Core, one: Progress) -> bool:
+    patience_us = max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99)
+    return one.heard_at >= Instant(core.now - patience_us)
