@@ -15,15 +15,19 @@ from tenure.engines.native.replica import Replica
 from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
+    AutopilotSettings,
+    AutopilotView,
     Campaign,
     CloseSession,
     Configure,
+    ConfigureAutopilot,
     Disconnected,
     ElectionConfig,
     ElectionView,
     Keepalive,
     Kept,
     OpenSession,
+    ReadAutopilot,
     ReadElection,
     Release,
     SessionOpened,
@@ -208,6 +212,8 @@ class OfficeScript(Script):
     fenced A                            A asks that `orders` be fenced (P3.8)
     gap M D                             member M stood still for D: it hears that first, and its sockets, then time
     holdings M                          what M's state machine and steward say of `orders`
+    autopilot M dead=D steady=D         sets the patience of the autopilot, by asking M
+    pilot M                             what M's autopilot says
     expect A check=S [until=D]          valid, ran_out, unconfirmed, not_held; how much longer it is valid
     expect M holder=A|nobody [sessions=A,B] [grant=TERM]
 
@@ -349,6 +355,27 @@ class OfficeScript(Script):
         view = self.view(name)
         said = [f"{one.node_id} {one.reason or 'eligible'}" for one in view.candidates]
         self.stage.say(f"{name}: orders {view.state} {view.node_id}@{view.term}, candidates: {', '.join(said)}")
+
+    def do_autopilot(self, name: str, *words: str) -> None:
+        """Its settings."""
+        options = dict(word.split("=") for word in words)
+        settings = AutopilotSettings(
+            dead_after_ms=micros(options["dead"]) // 1000, stabilise_ms=micros(options["steady"]) // 1000
+        )
+        self.stage.token += 1
+        self.stage.take_turn(self.stage.actors[name], [Asked(self.stage.token, ConfigureAutopilot(settings))])
+        self.stage.settle()
+
+    def do_pilot(self, name: str) -> None:
+        """What it does, or waits for."""
+        actor, token = self.stage.actors[name], -2
+        effects = self.stage.replicas[name].step(
+            [Asked(token, ReadAutopilot(stale=True))], actor.now, WallMs(WALL_MS), drained=False
+        )
+        (answer,) = [result for got, result in effects.answers if got == token]
+        assert isinstance(answer, AutopilotView), answer
+        silent = ", ".join(f"{one.name} silent for {one.silent_ms} ms" for one in answer.members if one.silent_ms)
+        self.stage.say(f"{name}: autopilot {answer.state}: {answer.reason}" + (f" ({silent})" if silent else ""))
 
     def view(self, name: str) -> ElectionView:
         """A member's own view of `orders`."""

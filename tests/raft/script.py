@@ -34,6 +34,7 @@ such a rewrite is an `expect`, which fails whatever the output. Prefix a command
     late A D · rtt A B D                 what a member measures
     beats on|off                         whether heartbeats are written down
     status · log A · durable A · queue   look
+    hearing A                            what the leader A sees of the others, and who doesn't hear them
     expect …                             see `Script.do_expect`
 """
 
@@ -421,7 +422,9 @@ class Script:
     def do_change(self, name: str, *words: str) -> None:
         """A change of the members.
 
-        change A add B · promote B [witness] · demote B · remove B · replace B by C [witness]
+        change A add B [standby] [as C] · promote B [witness] · demote B · remove B · replace B by C [witness]
+
+        `as C`: B comes back at the name and address of C, whose disk is lost.
         """
         options = [word for word in words if word == "dry" or word.startswith("expected=")]
         kind, member, *rest = [word for word in words if word not in options]
@@ -430,7 +433,9 @@ class Script:
         wish: Wish
         match kind:
             case "add":
-                wish = Add(Seat(one, member, f"10.0.0.{member[1:]}:8369"))
+                place = rest[rest.index("as") + 1] if "as" in rest else member
+                seat = Seat(one, place, f"10.0.0.{place[1:]}:8369", standby="voter" if "standby" in rest else "no")
+                wish = Add(seat, returns="as" in rest)
             case "promote":
                 wish = Promote(one, role)
             case "demote":
@@ -470,6 +475,13 @@ class Script:
             f"{name} disk #{disk.number} term {disk.hard_state.term} vote {names.name_of(disk.hard_state.vote)}"
             f"{snapshot} {names.entries(disk.entries)}"
         )
+
+    def do_hearing(self, name: str) -> None:
+        """Whom the members say that they don't hear."""
+        for member, sight in self.stage.raft(name).sights().items():
+            deaf = " ".join(sorted(names.name_of(one) for one in sight.unheard_by)) or "nobody"
+            answers = "answers" if sight.answers else "does not answer"
+            self.stage.say(f"{name}: {names.name_of(member)} {answers}, unheard by {deaf}")
 
     def do_queue(self) -> None:
         """What is under way."""

@@ -1,4 +1,4 @@
-"""Calls about the members of the coordination cluster: `/v1/members…`."""
+"""Calls about the members of the coordination cluster, `/v1/members…`, and about its autopilot, `/v1/autopilot`."""
 
 from starlette.responses import Response
 
@@ -7,9 +7,12 @@ from tenure.base.ids import MemberId
 from tenure.leadership.engine import (
     AddMember,
     AmendMember,
+    AutopilotSettings,
+    ConfigureAutopilot,
     DemoteMember,
     ListMembers,
     PromoteMember,
+    ReadAutopilot,
     RemoveMember,
     ReplaceMember,
 )
@@ -61,3 +64,13 @@ async def amend(call: Call) -> Response:
     body = call.take(bodies.AmendMemberBody)
     request = AmendMember(call.parts["member"], body.peer, body.priority, body.if_index, body.dry_run, body.standby)
     return await call.change_reply(request)
+
+
+async def autopilot(call: Call) -> Response:
+    """What it does and waits for, and what it has done."""
+    return await call.ask_reply(ReadAutopilot(call.is_stale))
+
+
+async def configure_autopilot(call: Call) -> Response:
+    """Set all of its settings; what isn't given is set to its default."""
+    return await call.change_reply(ConfigureAutopilot(call.take(AutopilotSettings)))

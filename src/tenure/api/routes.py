@@ -170,6 +170,16 @@ OPERATIONS: Final = (
         example=b'{"by":"m4"}',
     ),
     Operation(
+        "GET", "/v1/autopilot", members.autopilot,
+        "What the autopilot sees and waits for, and what it did and declined, newest first",
+        answers={200: engine.AutopilotView}, query=_CONSISTENCY,
+    ),
+    Operation(
+        "PUT", "/v1/autopilot", members.configure_autopilot, "Set the autopilot's settings as a whole",
+        engine.AutopilotSettings, {200: engine.AutopilotConfigured}, is_change=True,
+        example=b'{"dead_after_ms":300000,"stabilise_ms":10000}',
+    ),
+    Operation(
         "GET", "/v1/stream", calls.stream_without_upgrade, "WebSocket, subprotocol tenure.v1", answers={101: None}
     ),
     Operation(

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "kv": ("tenure.cli.kv", "Read and write small fenced metadata."),
     "snapshot": ("tenure.cli.snapshot", "Save the state to a file, look at one, restore a cluster from it."),
     "recover": ("tenure.cli.recover", "Go on from one member when the majority is lost for ever."),
+    "autopilot": ("tenure.cli.autopilot", "See and set how the coordination cluster heals itself."),
     "timing": ("tenure.cli.timing", "Print the deadlines that follow from a TTL; refuse unsafe sets."),
     "demo": ("tenure.cli.demonstration", "See a cluster lose its leaders, on this machine."),
 }

@@ -16,6 +16,7 @@ may take it away.
     views       what reads answer
     steward     sessions and deadlines (`slots`), elections (`offices`, `choosing`), old answers (`evictions`),
                 what only it can say in views (`hints`)
+    healing     the autopilot's settings and what it did, replicated (`autopilot`: the requests about it)
     waiting     when a begun stepdown is done, and what to answer
     holder      validity of a lease, as its holder may believe it
     engine      the seam: the `Engine` protocol, its `requests` with their results, and its `values`

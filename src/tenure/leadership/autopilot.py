@@ -12,7 +12,7 @@ from tenure.base.ids import MemberId
 from tenure.leadership.members import Role, Standby
 from tenure.leadership.requests import Request
 
-RemarkKind = Literal["promote", "remove", "declined", "healthy", "off"]
+RemarkKind = Literal["promote", "remove", "declined", "healthy", "off", "configured"]
 PilotState = Literal["off", "healthy", "waiting", "acting", "unknown"]
 
 

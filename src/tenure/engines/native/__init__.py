@@ -3,6 +3,7 @@
     replica     PURE. Consensus core, state machine and steward: inputs of one turn in, effects out. The asyncio driver
                 and the deterministic simulator run the very same object.
     desk        the requests that wait (`pending`), the rounds that they ride in (`rounds`), `stepdowns`, `views`
+    pilot       the autopilot at work on the leader; what it decides is `autopilot`, a pure judgement
     forwarding  requests that another member must answer, with a client session of our own (`client`)
     driver      the asyncio shell: gathers a turn's inputs (`pacing`), steps once, acts on the effects in their order
     transport   frames between members; `member` stands between it, the founding (`founder`) and the engine
@@ -20,6 +21,4 @@ Invariants.
 * A call that reaches a member which doesn't lead is dropped, and calls pending at a leader that is deposed are dropped:
   their sender hears of the new term too and sends them again.
 * The steward lives for one consensus term; its pending keepalives end with it (P3.3).
-
-Left out on purpose: witnesses' state machines and membership changes, which are the next issue's.
 """

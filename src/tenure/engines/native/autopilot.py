@@ -103,13 +103,24 @@ class Memory:
             lost = is_lost(sight, voters)
             same = self.boots.get(member) == sight.boot
             steady = sight.answers and not lost and sight.lag <= lag_max and same
-            self.silent_us[member] = self.silent_us.get(member, -passed) + passed if lost else 0
-            self.steady_us[member] = self.steady_us.get(member, -passed) + passed if steady else 0
+            silent_us = _counted(self.silent_us, member, passed, going_on=lost)
+            steady_us = _counted(self.steady_us, member, passed, going_on=steady)
             self.boots[member] = sight.boot
-            watched[member] = Watched(sight, self.silent_us[member] // MS, self.steady_us[member] // MS)
+            watched[member] = Watched(sight, silent_us // MS, steady_us // MS)
         for gone in [member for member in self.boots if member not in sights]:
-            del self.silent_us[gone], self.steady_us[gone], self.boots[gone]
+            del self.boots[gone]
+            self.silent_us.pop(gone, None)
+            self.steady_us.pop(gone, None)
         return watched
+
+
+def _counted(sums: dict[MemberId, int], member: MemberId, passed: int, *, going_on: bool) -> int:
+    """Add to what goes on; it begins with 0 when it is first seen, and ends without a trace."""
+    if not going_on:
+        sums.pop(member, None)
+        return 0
+    sums[member] = sums[member] + passed if member in sums else 0
+    return sums[member]
 
 
 def is_lost(sight: Sight, voters: Sequence[MemberId]) -> bool:
@@ -167,10 +178,9 @@ def _restore(view: View, role: VotingRole) -> Act | Stay | None:
     dead = sorted((seat for seat in seats if _is_dead(view, seat)), key=lambda seat: (-_silent(view, seat), seat.id))
     total = wanted(view.settings, view.configuration)
     number = total.witnesses if role == "witness" else total.voters - total.witnesses
-    if dead and len(seats) > number:
-        return _remove(view, dead[0], "its place is taken")
-    if len(seats) - len(dead) >= number:
-        return None
+    surplus = _remove(view, dead[0], "its place is taken") if dead and len(seats) > number else None
+    if isinstance(surplus, Act) or len(seats) - len(dead) >= number:
+        return surplus
     gone = dead[0] if dead else None
     standby = _standby(view, role, gone)
     if isinstance(standby, Stay):

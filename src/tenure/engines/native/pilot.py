@@ -44,6 +44,11 @@ class Pilot:
         """A change is committed: the next step may follow at once, so that a replacement is over soon (P7.2)."""
         self.due = self._replica.turn.now
 
+    def told(self) -> None:
+        """A remark is applied, or other settings are: they may ask for another pace."""
+        every_us = autopilot.look_every_us(self._replica.machine.state.autopilot.settings)
+        self._due = min(self._due, Instant(self._replica.turn.now + every_us))
+
     def look(self) -> None:
         """Gather, decide, act."""
         view = self._gather()

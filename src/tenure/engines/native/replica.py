@@ -371,6 +371,8 @@ class Replica:
                 turn.decide = True
                 if transition.kind == "granted" and transition.election is not None:
                     desk.granted(transition.election)
+                elif transition.kind == "autopilot" and self.pilot is not None:
+                    self.pilot.told()
         return True
 
     def _tell_first(self, committed: Sequence[Entry | Snapshot]) -> None:
