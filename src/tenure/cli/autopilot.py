@@ -10,6 +10,7 @@ from tenure.cli.asking import Asking, asks
 from tenure.cli.durations import DURATION
 from tenure.cli.exits import Exit
 from tenure.cli.printing import Cell, Style, span, styled, table
+from tenure.client import autopilot
 from tenure.leadership.engine import AutopilotSettings, AutopilotView, WatchedView
 
 _STYLE: Final[dict[str, Style]] = {"healthy": "good", "waiting": "warn", "acting": "warn", "off": "dim"}
@@ -27,7 +28,7 @@ def command() -> None:
 def status(asking: Asking, *, stale: bool) -> int:
     """Show what the autopilot sees and waits for, and what it did and declined."""
     with asking.client() as client:
-        view = client.autopilot(stale=stale)
+        view = autopilot.read(client, stale=stale)
     asking.answer(view, described(view))
     return Exit.OK
 
@@ -50,7 +51,7 @@ def set_(
 ) -> int:
     """Change some of the cluster's settings; what isn't given stays as it is."""
     with asking.client() as client:
-        changed = client.autopilot().settings
+        changed = autopilot.read(client).settings
         replace = msgspec.structs.replace
         if enabled is not None:
             changed = replace(changed, enabled=enabled)
@@ -62,7 +63,7 @@ def set_(
             changed = replace(changed, voters_wanted=_voters(voters_wanted))
         if observers_dead_after is not None:
             changed = replace(changed, observers_dead_after_ms=_never_or_ms(observers_dead_after))
-        settings = client.configure_autopilot(changed)
+        settings = autopilot.configure(client, changed)
     asking.answer(settings, _patience(settings.settings))
     return Exit.OK
 

@@ -34,9 +34,6 @@ from tenure.client.known import Known, header
 from tenure.client.numbers import Numbers, Ticket
 from tenure.leadership.engine import (
     AsOf,
-    AutopilotConfigured,
-    AutopilotSettings,
-    AutopilotView,
     ClientOpened,
     Code,
     Configured,
@@ -191,15 +188,6 @@ class Client:
         """While paused nobody new is granted; the holder stays."""
         path = f"/v1/elections/{election_name(name)}/pause"
         return _decoded(self._change("POST", path, {"paused": paused}), Configured)
-
-    def autopilot(self, *, stale: bool = False) -> AutopilotView:
-        """How the coordination cluster heals itself: what it sees, waits for, did and declined."""
-        path = "/v1/autopilot" + ("?consistency=stale" if stale else "")
-        return _decoded(self._call("GET", path), AutopilotView)
-
-    def configure_autopilot(self, settings: AutopilotSettings) -> AutopilotConfigured:
-        """Set all of its settings."""
-        return _decoded(self._change("PUT", "/v1/autopilot", msgspec.to_builtins(settings)), AutopilotConfigured)
 
     def kv_put(
         self,
