@@ -184,7 +184,7 @@ def test_granted_terms_strictly_rise_through_the_whole_log(log: Log) -> None:  #
 @settings(deadline=None)
 def test_a_command_reads_back_as_it_was_written(body: AnyBody, origin: Origin | None) -> None:
     command = commands.decode(commands.encode(body, 5, origin, "n"))
-    assert command == commands.Command(commands.command_version, 5, "n", origin, body)
+    assert command == commands.Command(commands.since(body), 5, "n", origin, body)
 
 
 def section(value: object) -> bytes:

@@ -98,7 +98,7 @@ class OfficeStage(Stage):
         snapshot = restored.snapshot
         machine = Machine.restore(snapshot.image.pieces) if snapshot else Machine.founded(LINEAGE, FIRST_TERM)
         identity = Identity(actor.id, actor.boot, (LINEAGE,))
-        replica = Replica(identity, name, restored, machine, self.settings, actor.rng, actor.now)
+        replica = Replica(identity, name, restored, machine, self.settings_of(actor), actor.rng, actor.now)
         self.replicas[name] = replica
         actor.raft = replica.raft
         actor.deadline = actor.now

@@ -24,6 +24,7 @@ such a rewrite is an `expect`, which fails whatever the output. Prefix a command
     change A WISH [expected=I] [dry]     see `Script.do_change`
     disk A manual|auto · persist A       with a manual disk a write completes only by `persist`
     crash A [keep] · kill A [keep]       the process ends; `kill`: and all others lose their link to it (fin)
+    speaks A N                           from its next life on A's program speaks feature version N
     restart A · wipe A                   a new life on what its disk holds; an emptied disk under the same id
     rewind A N                           A dies, and its disk is found as it was N batches ago
     lose A B EVIDENCE [closing]          A loses its connection from B
@@ -369,6 +370,10 @@ class Script:
             if actor.name != name and (name, actor.name) not in self.stage.cut:
                 self.stage.connect(name, actor.name)
 
+    def do_speaks(self, name: str, version: str) -> None:
+        """The program is another one at the next start."""
+        self.stage.actors[name].speaks = int(version)
+
     def do_wipe(self, name: str) -> None:
         """The disk of a member that is down is emptied."""
         actor = self.stage.actors[name]
@@ -495,7 +500,7 @@ class Script:
         """What must be so.
 
         expect leader A|nobody              exactly this living member leads, in the highest term of all that lead
-        expect A name=value …               role term commit last durable follows serving uses holds (lists by commas)
+        expect A name=value …               role term commit last durable follows serving uses holds feature
         expect [no] message FILTER …        one is under way
         expect [no] said WORDS              a line of this block holds them
         expect disk A vote=B@T last=I@T     what is durable
@@ -542,6 +547,7 @@ class Script:
             "durable": raft.durable_index,
             "follows": names.name_of(raft.leader),
             "serving": "yes" if raft.is_serving else "no",
+            "feature": raft.feature,
             "uses": ",".join(names.seats(raft.configuration)[1:-1].split()),
             "holds": actor.state().decode().replace(" ", ","),
         }

@@ -12,6 +12,7 @@ import msgspec
 from tenure.base.chance import SplitMix64
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import Instant
+from tenure.base.versions import feature_newest
 from tenure.raft.core import Raft
 from tenure.raft.entries import COMMAND, Configuration, Entry, Image, Seat, Snapshot
 from tenure.raft.events import ChangeMembership, Event, LinkLost, LinkUp, Persisted, Propose, Received, TakeSnapshot
@@ -42,6 +43,8 @@ class Actor:
     raft: Raft | None = None
     deadline: Instant = START
     manual_disk: bool = False
+    speaks: int = feature_newest
+    """The newest feature version of its program (P10)."""
     configuration: Configuration | None = None
     applied: list[Entry | Snapshot] = field(default_factory=list)
     past: list[Disk] = field(default_factory=list)
@@ -128,10 +131,14 @@ class Stage:
         actor.life += 1
         identity = Identity(actor.id, actor.boot, (LINEAGE,))
         restored = actor.disk.restored()
-        actor.raft = Raft(identity, restored, self.settings, actor.rng, actor.now)
+        actor.raft = Raft(identity, restored, self.settings_of(actor), actor.rng, actor.now)
         actor.applied = [restored.snapshot] if restored.snapshot else []
         actor.deadline = actor.now
         self.step(actor, [])
+
+    def settings_of(self, actor: Actor) -> Settings:
+        """All members have the same, but for their program's version."""
+        return msgspec.structs.replace(self.settings, feature_max=actor.speaks)
 
     def join(self, name: str) -> None:
         """A member that was not founded: an empty disk, which knows the founding configuration."""
@@ -154,7 +161,7 @@ class Stage:
         """What the handshake with `there` tells `here`."""
         peer = self.actors[there]
         told = self.raft(there)._core.known_batches.get(self.actors[here].id, BatchNumber(0))
-        return LinkUp(peer.id, peer.boot, told, self.settings.feature_max)
+        return LinkUp(peer.id, peer.boot, told, peer.speaks, self.raft(there).feature)
 
     def stop(self, name: str, *, keep: bool) -> None:
         """The process dies; its unfinished write is kept or lost; messages to it die with its sockets."""

@@ -52,6 +52,7 @@ def described(report: StatusReport) -> str:
     progress = f"committed {consensus.commit_index}, applied {consensus.applied_index}"
     if consensus.lag_ms:
         progress += f", as of {span(consensus.lag_ms)} ago"
+    progress += f", feature version {consensus.feature}"
     head = [
         f"cluster {_cluster(report)}, as {report.member} sees it: {report.state}",
         f"consensus leader {consensus.leader or 'none'}, term {consensus.term}, {progress}",

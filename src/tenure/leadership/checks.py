@@ -141,15 +141,15 @@ def _change(request: AnyChange) -> None:
             counter(request.priority, "priority", -limits.priority_max, limits.priority_max)
             counter(request.speaks, "speaks", minimum=1)
         case AmendMember():
-            node_id(request.member, "member")
+            _member(request.member, "member")
             if request.peer is not None:
                 _peer(request.peer)
             counter(request.priority or 0, "priority", -limits.priority_max, limits.priority_max)
         case ReplaceMember():
-            node_id(request.member, "member")
-            node_id(request.by, "by")
+            _member(request.member, "member")
+            _member(request.by, "by")
         case PromoteMember() | DemoteMember() | RemoveMember():
-            node_id(request.member, "member")
+            _member(request.member, "member")
     if request.if_index is not None:
         counter(request.if_index, "if_index")
 
@@ -163,6 +163,14 @@ def _autopilot(settings: AutopilotSettings) -> None:
     observers = settings.observers_dead_after_ms
     if observers is not None:
         counter(observers, "observers_dead_after_ms", limits.dead_after_ms_min, limits.dead_after_ms_max)
+
+
+def _member(text: str, field: str) -> None:
+    """A name, an id, or `NAME@ID`."""
+    name, at, identity = text.partition("@")
+    node_id(name, field)
+    if at:
+        member_id(identity, field)
 
 
 def _peer(address: str) -> None:

@@ -3,8 +3,10 @@
 Two kinds. *Requests* come from somebody, perhaps with an `Origin` that makes them safe to repeat (P9). *Decisions* come
 from the steward; each names exactly what it was decided about (P3.4), and in `decided` the consensus term of it (P3.5).
 
-Positions in these arrays are a format on disks: fields are added at the end, with a default; a change of meaning takes
-a new tag. `version` is raised with the cluster's feature version, never before every member speaks it.
+These arrays are a format on disks, and an older program skips fields that it doesn't know: so a body never changes.
+What is new, be it one field, takes a new type and tag and stands in `_since`. A command's `version` is the feature
+version since which its body may be said; the leader proposes none above what the cluster speaks, so nobody meets one
+that it doesn't know (P10).
 """
 
 from typing import Final
@@ -14,6 +16,7 @@ from msgspec import Struct
 
 from tenure.base.errors import TenureError
 from tenure.base.ids import ConsensusTerm, ElectionName, LogIndex, NodeId, SessionId, Term
+from tenure.base.versions import feature_newest
 from tenure.leadership import engine
 from tenure.leadership.engine import (
     AnyRequest,
@@ -25,8 +28,6 @@ from tenure.leadership.engine import (
     RemarkKind,
     Sequenced,
 )
-
-command_version: Final = 1
 
 
 class UnknownCommand(TenureError):
@@ -215,6 +216,15 @@ AnyBody = (
 )
 
 
+_since: Final[dict[type, int]] = {}
+"""The feature version that brought a body; those of the first aren't listed."""
+
+
+def since(body: AnyBody) -> int:
+    """The feature version since which this may be said."""
+    return _since.get(type(body), 1)
+
+
 class Command(Struct, frozen=True, array_like=True, gc=False):
     """One entry of the log. `at_ms` is wall time for the history (P10); `nonce` tells equal commands apart."""
 
@@ -237,7 +247,7 @@ class _Head(Struct, frozen=True, array_like=True):
 
 def encode(body: AnyBody, at_ms: int, origin: Sequenced | Keyed | None = None, nonce: str = "") -> bytes:
     """A command as it stands in the log."""
-    return _encoder.encode(Command(command_version, at_ms, nonce, origin, body))
+    return _encoder.encode(Command(since(body), at_ms, nonce, origin, body))
 
 
 def decode(data: bytes) -> Command:
@@ -245,17 +255,20 @@ def decode(data: bytes) -> Command:
     try:
         command = _decoder.decode(data)
     except msgspec.MsgspecError as error:
-        raise UnknownCommand(f"{_version_of(data)}: {error}") from error
-    if command.version != command_version:
-        raise UnknownCommand(f"version {command.version}, this program knows {command_version}")
+        raise UnknownCommand(_unknown(data, error)) from error
+    if command.version != since(command.body):
+        raise UnknownCommand(_unknown(data, f"a {type(command.body).__name__} is one of version {since(command.body)}"))
     return command
 
 
-def _version_of(data: bytes) -> str:
+def _unknown(data: bytes, why: object) -> str:
     try:
-        return f"version {msgspec.msgpack.decode(data, type=_Head).version}"
+        version = msgspec.msgpack.decode(data, type=_Head).version
     except msgspec.MsgspecError:
-        return "no readable version"
+        return f"a command without a readable version: {why}"
+    if version > feature_newest:
+        return f"a command of feature version {version}, and this program speaks {feature_newest}: upgrade this member"
+    return f"no command of version {version} that this program knows: {why}"
 
 
 def is_proposal(request: AnyRequest) -> bool:
@@ -267,7 +280,7 @@ def is_proposal(request: AnyRequest) -> bool:
 
 def of_request(request: AnyRequest, origin: Sequenced | Keyed | None, at_ms: int, nonce: str = "") -> bytes:
     """The command for a request that is a proposal. The request's shape was checked where it entered (`checks`)."""
-    return _encoder.encode(Command(command_version, at_ms, nonce, origin, body_of(request)))
+    return encode(body_of(request), at_ms, origin, nonce)
 
 
 def body_of(request: AnyRequest) -> AnyBody:

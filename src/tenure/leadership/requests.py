@@ -11,8 +11,12 @@ from tenure.leadership.values import AsOf, Demand, ElectionConfig, ElectionView,
 R = TypeVar("R")
 
 
-class Request(Struct, Generic[R], frozen=True, tag=True, forbid_unknown_fields=True):
-    """Base of all requests; `R` is the result when it isn't refused."""
+class Request(Struct, Generic[R], frozen=True, tag=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all requests; `R` is the result when it isn't refused.
+
+    What is left to its default isn't sent: a member of an older version takes a request with a field that it doesn't
+    know only as long as nobody uses that (P10).
+    """
 
 
 class SessionOpened(Struct, frozen=True, tag="session_opened"):
@@ -274,16 +278,22 @@ class MemberView(Struct, frozen=True):
     lag: int | None
     rtt_ms: float | None
     state: str
+    standby: Literal["no", "voter", "witness"] = "no"
+    speaks: int | None = None
+    """The newest feature version that it is known to know (P10)."""
 
 
 class ConsensusView(Struct, frozen=True):
-    """Raft's own. `leader` is a name. `lag_ms`: how old the state is, as in `AsOf`."""
+    """Raft's own. `leader` is a name, `feature` the version that the cluster speaks (P10). `lag_ms`: how old the state
+    is, as in `AsOf`.
+    """
 
     leader: str | None
     term: int
     commit_index: int
     applied_index: int
     lag_ms: int | None = None
+    feature: int = 1
 
 
 class NodeView(Struct, frozen=True):

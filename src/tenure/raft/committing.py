@@ -1,15 +1,16 @@
 """What is committed is handed out once, in order."""
 
 from tenure.base.ids import LogIndex
-from tenure.raft import configurations
+from tenure.raft import configurations, versions
 from tenure.raft.entries import CONFIGURATION, FEATURE, Entry, Snapshot
-from tenure.raft.ready import Fatal
 from tenure.raft.state import Core, Leader
 
 
 def hand_out(core: Core) -> tuple[tuple[Entry | Snapshot, ...], bool]:
     """Committed entries in order; an installed snapshot takes the place of all below it (P4.6)."""
     out: list[Entry | Snapshot] = []
+    if core.fatal is not None:
+        return (), False
     if core.installed is not None:
         out.append(core.installed)
         core.applied_to = core.installed.index
@@ -18,14 +19,16 @@ def hand_out(core: Core) -> tuple[tuple[Entry | Snapshot, ...], bool]:
     if end > core.applied_to:
         entries = core.log.between(LogIndex(core.applied_to + 1), end)
         core.applied_to = end
-        out.extend(entries)
-        _note_committed(core, entries)
+        out.extend(entries[: _note_committed(core, entries)])
     return tuple(out), core.commit > core.applied_to
 
 
-def _note_committed(core: Core, entries: tuple[Entry, ...]) -> None:
+def _note_committed(core: Core, entries: tuple[Entry, ...]) -> int:
+    """What is committed besides commands takes effect. Returns how many of the entries may be handed out: none behind a
+    version that this member doesn't speak (P10).
+    """
     leader = core.role if isinstance(core.role, Leader) else None
-    for entry in entries:
+    for place, entry in enumerate(entries):
         if leader is not None:
             leader.uncommitted_bytes -= len(entry.data)
         if entry.kind == CONFIGURATION:
@@ -33,11 +36,8 @@ def _note_committed(core: Core, entries: tuple[Entry, ...]) -> None:
         elif entry.kind == FEATURE:
             core.feature = int(entry.data)
             core.trace("feature", version=core.feature)
-            if core.feature > core.settings.feature_max:
-                core.fatal = Fatal(
-                    "unknown_feature",
-                    f"the cluster speaks feature version {core.feature}, this member {core.settings.feature_max}: "
-                    "upgrade it",
-                )
+            if not versions.speaks(core, core.feature):
+                return place
     if leader is not None and core.commit == core.log.last_index:
         leader.uncommitted_bytes = 0
+    return len(entries)

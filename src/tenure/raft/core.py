@@ -21,6 +21,7 @@ from tenure.raft import (
     suspicion,
     ticks,
     transfer,
+    versions,
     witnesses,
 )
 from tenure.raft.census import ProgressView, Sight
@@ -82,6 +83,7 @@ class Raft:
         core.watch.patience_us = settings.heartbeat_us + settings.floor_us
         if core.voters == (core.me,):
             core.watch.patience_us = 0  # nobody else could lead
+        versions.speaks(core, restored.feature)
 
     # --- what is asked of it
 

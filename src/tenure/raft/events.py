@@ -37,13 +37,14 @@ class Persisted(Struct, frozen=True, gc=False):
 
 class LinkUp(Struct, frozen=True, gc=False):
     """A connection to `peer` stands, after the handshake. `told`: the highest batch number of ours that the peer knows
-    (P1.3). `speaks`: the newest feature version that it knows (P10).
+    (P1.3). `speaks`: the newest feature version that it knows, `feature`: the one that its cluster speaks (P10).
     """
 
     peer: MemberId
     boot: Boot
     told: BatchNumber
     speaks: int
+    feature: int = 1
 
 
 class LinkLost(Struct, frozen=True, gc=False):

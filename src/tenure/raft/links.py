@@ -3,7 +3,7 @@
 from typing import Literal
 
 from tenure.base.ids import LogIndex
-from tenure.raft import replication, suspicion
+from tenure.raft import replication, suspicion, versions
 from tenure.raft.disk import check_rollback
 from tenure.raft.events import LinkLost, LinkUp
 from tenure.raft.state import Core, Follower, Leader, Link
@@ -13,6 +13,7 @@ def up(core: Core, event: LinkUp) -> None:
     """A connection from a peer stands: what was on its way over the last one may be lost."""
     peer = event.peer
     check_rollback(core, event.told)
+    versions.speaks(core, event.feature)
     core.heard_boots.add(peer)
     known = core.links.get(peer)
     core.links[peer] = Link(event.boot, event.speaks)

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from tenure.base.ids import Boot, MemberId, Nonce
+from tenure.base.versions import feature_newest
 
 
 class Identity(Struct, frozen=True):
@@ -51,4 +52,5 @@ class Settings(Struct, frozen=True):
     """… for so long after it was last heard."""
     promote_lag_max: int = 1_000
     """An observer that lags by more entries isn't promoted: the quorum must not wait for it (thesis §4.2.1)."""
-    feature_max: int = 1
+    feature_max: int = feature_newest
+    """The newest feature version that this member speaks (P10)."""

@@ -8,7 +8,7 @@ where it stopped; a new life of this process begins anew.
 from zlib import crc32
 
 from tenure.base.ids import LogIndex, MemberId
-from tenure.raft import configurations, shipping
+from tenure.raft import configurations, shipping, versions
 from tenure.raft.disk import promise, promise_number
 from tenure.raft.entries import Image, Snapshot
 from tenure.raft.events import TakeSnapshot
@@ -45,6 +45,8 @@ def cut(core: Core, snapshot: Snapshot, kept: LogIndex) -> None:
 
 def on_chunk(core: Core, sender: MemberId, chunk: SnapshotChunk) -> None:
     """Gather a chunk in order; the caller has checked the leader and its term."""
+    if not versions.speaks(core, chunk.feature):
+        return
     copied = _takes_copy(core, chunk)
     if chunk.snapshot_index <= core.commit and not copied:
         core.incoming = None

@@ -16,6 +16,7 @@ from tenure.base.chance import SplitMix64
 from tenure.base.errors import Invalid
 from tenure.base.ids import Boot, MemberId, Nonce
 from tenure.base.instants import MS, WallMs
+from tenure.base.versions import feature_newest
 from tenure.engines.native.changes import record_of
 from tenure.engines.native.driver import NativeEngine
 from tenure.engines.native.inputs import ReplicaSettings, Stage, Staged
@@ -145,7 +146,7 @@ class Assembled:
             cluster=tuple(str(one) for one in config.founders),
             api=str(config.advertise_api),
             peer=str(config.advertise_peer),
-            speaks=Settings().feature_max,
+            speaks=feature_newest,
         )
 
     def _founding(self) -> Founding:
@@ -239,7 +240,9 @@ class Assembled:
         restored = opened.store.restored()
         if not restored.configuration.seats:
             restored = msgspec.structs.replace(restored, configuration=record.configuration)
-        if restored.snapshot is not None and not _is_witness(restored.snapshot.configuration, identity.member):
+        is_readable = restored.feature <= feature_newest  # else the core stops at once (P10)
+        is_held = is_readable and not _is_witness(restored.configuration, identity.member)
+        if restored.snapshot is not None and is_held:
             machine = Machine.restore(restored.snapshot.image.pieces)
         else:
             machine = Machine.founded(record.lineage, record.stamp)

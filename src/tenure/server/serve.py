@@ -1,7 +1,9 @@
 """The life of a member's process: start, SIGHUP, SIGTERM, end.
 
 Exit status: 0 after a planned stop, 1 for an error at start (address in use, directory locked), 2 for a configuration
-that can't be used, 65 for a data directory that needs a person, 70 after a mistake of ours, 74 when the disk failed.
+that can't be used, 65 for a data directory that needs a person, and for a member that had stopped taking part before it
+was told to end (its disk went back, it was removed, its program is too old), 70 after a mistake of ours, 74 when the
+disk failed.
 """
 
 import asyncio
@@ -111,7 +113,7 @@ async def _live(assembled: "object", argv_options: Mapping[str, object], log: Lo
     hurried.cancel()
     stopping.result()
     log.tell("info", "stopped")
-    return 0
+    return exit_data if assembled.observing.stopped_because is not None else 0
 
 
 async def _watchdog(notifier: Notifier) -> None:

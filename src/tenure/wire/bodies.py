@@ -123,7 +123,7 @@ class LeaveMemberBody(Body, frozen=True):
 class ReplaceMemberBody(Body, frozen=True):
     """`POST /v1/members/{member}/replace`: `by` takes its place."""
 
-    by: Node
+    by: str
     role: VotingRole = "voter"
     if_index: Counter | None = None
     dry_run: bool = False

@@ -32,7 +32,8 @@ class Hello(Struct, frozen=True, array_like=True):
     """Who is speaking. `told` is the highest batch number of the OTHER side that the speaker knows (P1.3, 0: none).
 
     `cluster` is the founding list as the operator gave it (`name=host:port`), `lineage` is empty before founding,
-    `speaks` the newest feature version, `nonce` is fresh for each connection.
+    `speaks` the newest feature version that it knows and `feature` the one that its cluster speaks (P10), `nonce` is
+    fresh for each connection.
     """
 
     member: MemberId
@@ -46,6 +47,7 @@ class Hello(Struct, frozen=True, array_like=True):
     speaks: int = 1
     told: BatchNumber = BatchNumber(0)
     nonce: str = ""
+    feature: int = 1
 
 
 class Control(Struct, frozen=True, array_like=True, tag=True, gc=False):

@@ -59,14 +59,35 @@ class Changes:
                 return request
 
     def _id(self, member: str) -> str:
+        """A name may be that of two members while one whose disk is lost is replaced; then `NAME@ID` names one."""
         seats = self._replica.raft.configuration.seats
-        return next((seat.id for seat in seats if member == seat.name), member)
+        named = [seat.id for seat in seats if member in (seat.name, f"{seat.name}@{seat.id}")]
+        return named[0] if len(named) == 1 else member
+
+    def _which(self, request: AnyChange, refusal: Refusal) -> Refusal:
+        """A name that is no id: of nobody, or of two."""
+        if isinstance(request, AddMember) or refusal.code != "unknown_member":
+            return refusal
+        asked = (request.member, request.by) if isinstance(request, ReplaceMember) else (request.member,)
+        for name in asked:
+            two = [seat for seat in self._replica.raft.configuration.seats if seat.name == name]
+            if len(two) > 1:
+                shown = " or ".join(f"{seat.name}@{seat.id} ({seat.role})" for seat in two)
+                return Refusal("unknown_member", f"{len(two)} members are called {name}: say {shown}")
+        return refusal
 
     def propose(self, key: int, pending: Pending) -> None:
         """On the leader: the next step."""
         request = pending.request
         assert isinstance(request, AnyChange)
         expected = LogIndex(request.if_index) if request.if_index is not None else None
+        if isinstance(request, AddMember) and request.speaks < self._replica.raft.feature:  # P10
+            feature = self._replica.raft.feature
+            text = (
+                f"{request.name} speaks feature version {request.speaks}, this cluster {feature}: upgrade its program"
+            )
+            self._desk.answer(key, pending, Refused("version_too_old", text, field="speaks"))
+            return
         pending.stage = PROPOSED
         self._replica.turn.events.append(ChangeMembership(key, _wish(request), expected, request.dry_run))
 
@@ -84,7 +105,7 @@ class Changes:
         assert isinstance(request, AnyChange)
         if ended.outcome == "refused":
             assert ended.refusal is not None
-            self._desk.answer(ended.token, pending, refused_as(ended.refusal))
+            self._desk.answer(ended.token, pending, refused_as(self._which(request, ended.refusal)))
         elif ended.outcome == "done" or request.dry_run:
             plan = self._plan(request) if request.dry_run else ()
             self._desk.answer(ended.token, pending, view(self._replica, plan))

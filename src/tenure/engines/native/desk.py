@@ -121,9 +121,12 @@ class Desk:
         request = pending.request
         kind = kind_of[type(request)]
         if kind == PROPOSAL:
+            body = commands.body_of(request)
+            if commands.since(body) > 1 and self._is_too_new(key, pending, commands.since(body)):
+                return
             pending.stage = PROPOSED
             nonce = f"{self._replica.rng.u64():016x}" if type(request) is OpenSession else ""
-            turn.events.append(Propose(key, commands.of_request(request, pending.origin, turn.wall, nonce)))
+            turn.events.append(Propose(key, commands.encode(body, turn.wall, pending.origin, nonce)))
             if type(request) is Release:
                 self._replica.succeed(request)
         elif kind == READ:
@@ -146,6 +149,15 @@ class Desk:
                 self._replica.steward.disconnected(request.session, turn.now)
                 turn.decide = True
             self.answer(key, pending, _NOTED)
+
+    def _is_too_new(self, key: int, pending: Pending, since: int) -> bool:
+        """P10: what a later version brought is said only when the cluster speaks that."""
+        feature = self._replica.raft.feature
+        if feature >= since:
+            return False
+        text = f"this needs feature version {since}, and the cluster speaks {feature}: upgrade every member first"
+        self.answer(key, pending, Refused("version_too_old", text))
+        return True
 
     def _keep(self, key: int, pending: Pending) -> None:
         """A keepalive joins a round that begins after this moment (P3.3); before we serve it waits."""

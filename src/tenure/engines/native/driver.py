@@ -257,12 +257,14 @@ class NativeEngine:
         if urgent:  # else nobody waits for it, and it goes with the next turn: an idle leader wakes a third as often
             self._pacer.soon()
 
-    def on_up(self, peer: MemberId, boot: Boot, told: BatchNumber, speaks: int, api: str | None) -> None:
+    def on_up(
+        self, peer: MemberId, boot: Boot, told: BatchNumber, speaks: int, api: str | None, feature: int = 1
+    ) -> None:
         """A connection from `peer` stands."""
         if self._replica is None:
             return
         self._inputs.append(PeerKnown(peer, api))
-        self._inputs.append(LinkUp(peer, boot, told, speaks))
+        self._inputs.append(LinkUp(peer, boot, told, speaks, feature))
         self._pacer.soon()
 
     def on_lost(self, peer: MemberId, boot: Boot, evidence: Evidence, closing: bool) -> None:

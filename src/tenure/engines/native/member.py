@@ -151,7 +151,18 @@ class Member:
             lineage = (record.lineage,)
         state: State = self._founding.state
         return Hello(
-            me.member, me.name, me.boot, lineage, state, me.cluster, me.api, me.peer, me.speaks, told, me.nonce
+            me.member,
+            me.name,
+            me.boot,
+            lineage,
+            state,
+            me.cluster,
+            me.api,
+            me.peer,
+            me.speaks,
+            told,
+            me.nonce,
+            replica.raft.feature if replica is not None else 1,
         )
 
     # --- Listener ---------------------------------------------------------------------------------------------------
@@ -270,4 +281,4 @@ class Member:
 
     def _link_up(self, hello: Hello) -> None:
         """To the engine, if it has begun; only members with a seat count there."""
-        self._engine.on_up(hello.member, hello.boot, hello.told, hello.speaks, hello.api or None)
+        self._engine.on_up(hello.member, hello.boot, hello.told, hello.speaks, hello.api or None, feature=hello.feature)

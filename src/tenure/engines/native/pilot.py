@@ -47,7 +47,7 @@ class Pilot:
     def told(self) -> None:
         """A remark is applied, or other settings are: they may ask for another pace."""
         every_us = autopilot.look_every_us(self._replica.machine.state.autopilot.settings)
-        self._due = min(self._due, Instant(self._replica.turn.now + every_us))
+        self.due = min(self.due, Instant(self._replica.turn.now + every_us))
 
     def look(self) -> None:
         """Gather, decide, act."""

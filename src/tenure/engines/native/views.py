@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from tenure.base.instants import MS, Instant, WallMs
+from tenure.base.versions import feature_newest
 from tenure.engines.native import pilot
 from tenure.engines.native.changes import view
 from tenure.leadership.engine import (
@@ -76,6 +77,7 @@ def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> S
             commit_index=raft.commit,
             applied_index=replica.applied,
             lag_ms=lag_ms(replica, now),
+            feature=raft.feature,
         ),
         members=_members(replica),
         nodes=machine.nodes(hints),
@@ -116,12 +118,13 @@ def _member(replica: "Replica", seat: Seat) -> MemberView:
     match: int | None = None
     rtt_ms: float | None = None
     state = "unknown"
+    speaks: int | None = None
     if seat.id == replica.me:
-        match, state = raft.durable_index, raft.role
+        match, state, speaks = raft.durable_index, raft.role, feature_newest
     elif raft.role == "leader":
         progress = raft.progress().get(seat.id)
         if progress is not None:
-            match, state = progress.match, progress.state
+            match, state, speaks = progress.match, progress.state, progress.speaks
             rtt_ms = round(progress.rtt_us / 1000, 3) if progress.rtt_us else None
     return MemberView(
         id=seat.id,
@@ -132,4 +135,6 @@ def _member(replica: "Replica", seat: Seat) -> MemberView:
         lag=max(0, raft.last_index - match) if match is not None else None,
         rtt_ms=rtt_ms,
         state=state,
+        standby=seat.standby,
+        speaks=speaks,
     )
