@@ -223,7 +223,8 @@ class Cluster:
         """The command line of a member, as an operator would write it."""
         member = self.members[name]
         line = [sys.executable, "-m", "tenure", "serve", "--name", name, "--data-dir", str(member.folder)]
-        line += ["--api", f"127.0.0.1:{member.api}", "--peer", f"127.0.0.1:{member.peer}", "--cluster", self.listed]
+        line += ["--api", f"127.0.0.1:{member.api}", "--peer", f"127.0.0.1:{member.peer}"]
+        line += [] if "join" in member.flags else ["--cluster", self.listed]
         for flag, value in member.flags.items():
             line += ["--" + flag.replace("_", "-")] + ([] if value is True else [str(value)])
         return line
@@ -246,6 +247,13 @@ class Cluster:
         member.stopped = False
         member.lives += 1
         return member
+
+    def joins(self, name: str, **flags: object) -> Member:
+        """One more member starts and joins."""
+        api, peer = free_ports(2)
+        given = {"join": ",".join(self.endpoints), **flags}
+        self.members[name] = Member(name, self.folder / name, api, peer, given, self.folder / f"{name}.log")
+        return self.start(name)
 
     def start_all(self) -> str:
         """Start everybody; the consensus leader's name, once it serves."""

@@ -188,3 +188,16 @@ def test_who_joins_lists_nobody_and_needs_a_name_and_an_address_of_its_own(tmp_p
     wild = {"name": "m4", "join": "h", "peer": "0.0.0.0:9", "insecure": True}
     assert "give --advertise-peer" in refused(wild)
     assert loaded({**wild, "advertise_peer": "10.0.0.4:9"}).founders == ()
+
+
+def test_a_standby_joins_and_who_rejoins_is_started_as_always() -> None:
+    joins: dict[str, object] = {"name": "m4", "join": "http://127.0.0.1:8001", "standby": "voter"}
+    assert loaded(joins).standby == "voter"
+    assert "Give --join" in refused({"name": "m4", "standby": "voter"})
+    assert "must be one of no, voter, witness" in refused({**joins, "standby": "yes"})
+    listed = "m1=127.0.0.1:9001,m2=127.0.0.1:9002"
+    config = loaded({"name": "m2", "cluster": listed, "rejoin": "http://127.0.0.1:8001,http://127.0.0.1:8002"})
+    assert (config.founders, config.join) == (config.cluster, ())
+    again = config.returning()
+    assert (again.cluster, again.founders, again.join) == ((), (), config.rejoin)
+    assert str(again.advertise_peer) == "127.0.0.1:9002", "where its former self was"

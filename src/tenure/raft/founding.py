@@ -129,7 +129,8 @@ class FoundingReady(Struct, frozen=True):
     """What follows: messages by name, one write, and where the founding stands.
 
     `refused`: why this member can't found with the others, in words for the operator; it goes on trying, since the
-    others may be mended. `sealed` is set as soon as the sealed record is durable here.
+    others may be mended. `is_stranger`: the reason is that a founded cluster doesn't know this data directory (any
+    more): trying changes nothing. `sealed` is set as soon as the sealed record is durable here.
     """
 
     send: tuple[tuple[str, FoundingMessage], ...] = ()
@@ -137,6 +138,7 @@ class FoundingReady(Struct, frozen=True):
     sealed: Record | None = None
     missing: tuple[str, ...] = ()
     refused: str | None = None
+    is_stranger: bool = False
     deadline: Instant = NEVER
 
 
@@ -171,6 +173,7 @@ class Founding:
         self._proposed_at = Instant(0)
         self._hello_due = Instant(0)
         self._refused: str | None = None
+        self._is_stranger = False
         self._send: list[tuple[str, FoundingMessage]] = []
 
     @property
@@ -258,6 +261,7 @@ class Founding:
         if self._stored.state == "sealed" or self._writing is not None:
             return
         if not record.holds(self._member):
+            self._is_stranger = True
             self._refused = (
                 f"{name} belongs to a founded cluster (lineage {record.lineage}) that doesn't know this data directory "
                 f"(member id {self._member}): a wiped or new member can't take part under an old name. "
@@ -267,6 +271,7 @@ class Founding:
         held = self._stored.record
         outlived = held is not None and sealed_member is not None and held.holds(sealed_member)
         if held != record and not outlived:
+            self._is_stranger = True
             self._refused = (
                 f"{name}'s record names this member, but its own disk no longer holds what it acknowledged: the disk "
                 "went back. Replace this member with `tenure member replace`"
@@ -399,7 +404,8 @@ class Founding:
         write = self._writing if self._writing is not self._handed else None
         self._handed = self._writing
         refused = self._refused or self._disagreement(now)
-        return FoundingReady(send, write, sealed, () if sealed else missing, refused, deadline)
+        is_stranger = self._is_stranger and sealed is None
+        return FoundingReady(send, write, sealed, () if sealed else missing, refused, is_stranger, deadline)
 
 
 def _shown(listed: tuple[Listed, ...]) -> str:

@@ -132,10 +132,13 @@ def _known(now: Configuration, member: MemberId) -> Seat | Refusal:
 
 def _add(now: Configuration, wish: Add) -> Configuration | Refusal | None:
     """A member that returns takes the place of its former self where that didn't vote; where it did, that stays, dead,
-    until it is replaced: the voters are changed one at a time.
+    until it is replaced: the voters are changed one at a time. It is a standby for what it was.
     """
     seat = wish.seat
     lost = former(now, seat) if wish.returns else ()
+    for one in lost:
+        standby = one.standby if one.role == "observer" else one.role
+        seat = msgspec.structs.replace(seat, priority=one.priority, standby=standby)
     if seat.id in now.removed:
         return Refusal(
             "was_removed", f"member {seat.id} was removed; empty its data directory, so that it draws a new id"

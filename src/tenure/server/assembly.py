@@ -101,6 +101,11 @@ class Assembled:
         needed = self.config.require_secret or not self.config.api.loopback
         return secret if needed else None
 
+    @property
+    def holds_something(self) -> bool:
+        """Whether the directory was ever part of a founding."""
+        return self._opened.store.identity.founding != "empty"
+
     async def start(self, with_api: bool = True) -> None:
         """Listen on both ports, then take part. Tests of the engine alone do without the API."""
         config = self.config
@@ -203,7 +208,14 @@ class Assembled:
     def _join(self) -> None:
         """Ask a cluster to take us in, until it does."""
         config, identity = self.config, self._opened.identity
-        request = AddMember(identity.member, self.name, str(config.advertise_peer))
+        request = AddMember(
+            identity.member,
+            self.name,
+            str(config.advertise_peer),
+            standby=config.standby,
+            returns=bool(config.rejoin),
+            speaks=feature_newest,
+        )
 
         def secret() -> str | None:
             read = config.secret()

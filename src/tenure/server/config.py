@@ -8,7 +8,7 @@ import difflib
 import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -76,6 +76,10 @@ options: Final[tuple[Option, ...]] = (
            "NAME=HOST:PORT/witness votes and holds no state."),
     Option("join", "endpoints", None, "Join the cluster behind these API addresses, as an observer; for an empty "
            "data directory."),
+    Option("standby", "text", "no", "Join as a standby: the autopilot may promote it in place of a voter (or of a "
+           "witness) that is gone.", choices=("no", "voter", "witness")),
+    Option("rejoin", "endpoints", None, "If the data directory is damaged or lost, keep it aside and come back under a "
+           "new id through these API addresses, as a standby."),
     Option("cluster_secret_file", "path", None, "File with the secret that members prove to each other.", reloads=True),
     Option("require_secret", "switch", False, "Ask API callers for the secret on loopback too."),
     Option("insecure", "switch", False, "Listen beyond loopback without a secret."),
@@ -142,6 +146,8 @@ class Config:
     cluster: tuple[Listed, ...]
     """As it was given; empty if it wasn't."""
     join: tuple[str, ...]
+    standby: Literal["no", "voter", "witness"]
+    rejoin: tuple[str, ...]
     cluster_secret_file: Path | None
     require_secret: bool
     insecure: bool
@@ -160,6 +166,10 @@ class Config:
     def founders(self) -> tuple[Listed, ...]:
         """Who founds together, with an empty data directory: by default this member alone; nobody, if it joins."""
         return self.cluster or (() if self.join else (Listed(self.name, str(self.advertise_peer)),))
+
+    def returning(self) -> "Config":
+        """As it is started when its directory is lost: it asks to be taken in."""
+        return replace(self, cluster=(), join=self.rejoin)
 
     def secret(self) -> bytes | None:
         """The cluster secret, read anew each time (SIGHUP); None if none is configured."""
@@ -262,12 +272,15 @@ def _check(merged: Mapping[str, Sourced], file: Path | None) -> Config:
     api, peer = values["api"], values["peer"]
     cluster: tuple[Listed, ...] = values["cluster"] or ()
     values["cluster"], values["join"] = cluster, values["join"] or ()
+    values["rejoin"] = values["rejoin"] or ()
     listed = next((one.peer for one in cluster if one.name == values["name"]), None)
     values["advertise_api"] = values["advertise_api"] or api
     values["advertise_peer"] = values["advertise_peer"] or (_address(listed, fail_of("cluster")) if listed else peer)
     if cluster and listed is None:
         names = ", ".join(one.name for one in cluster)
         raise fail("cluster", f"does not list this member, {values['name']!r}; it lists {names}")
+    if values["standby"] != "no" and not values["join"]:
+        raise fail("standby", "a member joins as a standby; later it is made one by `tenure member`. Give --join")
     if values["join"]:
         _check_join(values, merged, fail)
     if values["heartbeat_ms"] * 2 > values["election_floor_ms"]:

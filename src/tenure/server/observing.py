@@ -39,6 +39,7 @@ class Observing:
         self._told: dict[str, Instant] = {}
         self._telemetry = telemetry
         self._stopped: str | None = None
+        self.on_lost: Callable[[str], None] | None = None
         self._without_space = False
 
     @property
@@ -93,6 +94,13 @@ class Observing:
         """The member stops taking part; the API goes on to say so."""
         self._stopped = fatal.text
         self._log.tell("error", "member_stopped", reason=fatal.reason, text=fatal.text)
+        if fatal.reason == "rolled_back":
+            self.lost(fatal.text)
+
+    def lost(self, text: str) -> None:
+        """Only under a new id can this member come back: whoever can see to that is told."""
+        if self.on_lost is not None:
+            self.on_lost(text)
 
     def crashed(self, error: Exception) -> None:
         """A mistake of ours: the process ends at once, as by kill -9, and its next life goes on from the disk."""

@@ -16,6 +16,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec import Struct
+
 from tenure.base.errors import TenureError
 from tenure.server import config as configuration
 from tenure.server.clock import RealClock
@@ -40,33 +42,72 @@ def main(argv_options: Mapping[str, object]) -> int:
         return exit_usage
     log = Log(RealClock(), config.name, config.log_level, config.log_format)
     logging.basicConfig(handlers=[Forward(log)], level=logging.WARNING, force=True)
+    for doubt in config.doubts():
+        log.tell("warning", "configuration", text=doubt)
+    if config.realtime:
+        _real_time(log)
+    ended = _life(config, argv_options, log)
+    if isinstance(ended, Lost) and config.rejoin:
+        ended = _again(config, argv_options, log, ended)
+    return exit_data if isinstance(ended, Lost) else ended
+
+
+class Lost(Struct, frozen=True):
+    """The data directory can't be used any more: only under a new id can this member come back (P1). `held`: it holds
+    something that must be kept.
+    """
+
+    text: str
+    held: bool = True
+
+
+def _again(config: Config, argv_options: Mapping[str, object], log: Log, lost: Lost) -> "int | Lost":
+    """Set aside what is left and come back as a standby, once: what fails twice needs a person."""
+    from tenure.storage import StorageError, set_aside
+
+    if lost.held:
+        try:
+            aside = set_aside(config.data_dir, lost.text)
+        except StorageError as error:
+            log.tell("error", "start_failed", text=str(error))
+            return exit_data
+        log.tell("warning", "quarantined", path=str(aside), text=lost.text)
+    log.tell("info", "rejoining", through=",".join(config.rejoin))
+    return _life(config.returning(), argv_options, log)
+
+
+def _life(config: Config, argv_options: Mapping[str, object], log: Log) -> "int | Lost":
+    """One member from its start to its end: the exit status, or that its directory is lost."""
     import uvloop  # late: `--help` and a wrong flag shouldn't load a loop
 
     from tenure.server import assembly
-    from tenure.storage import DiskFailed, Locked, NoSpace, StorageError
+    from tenure.storage import Corrupt, DiskFailed, Locked, NoSpace, StorageError
 
     try:
         listener = assembly.bind(config.api)
         assembly.bind(config.peer, "peer").close()  # the transport opens it again
+    except ConfigError as error:
+        log.tell("error", "start_failed", text=str(error))
+        return exit_error
+    try:
         opened = assembly.open_store(config)
-    except (ConfigError, StorageError) as error:
+    except StorageError as error:
+        listener.close()
         log.tell("error", "start_failed", text=str(error))
         match error:
-            case ConfigError() | Locked() | NoSpace():
+            case Corrupt():
+                return Lost(str(error))
+            case Locked() | NoSpace():
                 return exit_error
             case DiskFailed():
                 return assembly.exit_disk_failed
             case _:
                 return exit_data
-    for doubt in config.doubts():
-        log.tell("warning", "configuration", text=doubt)
     for note in opened.notes:
         log.tell("warning", "store", text=note)
     log.tell("info", "store_opened", member=opened.identity.member, created=opened.created, clean=opened.clean)
-    if config.realtime:
-        _real_time(log)
 
-    async def run() -> int:
+    async def run() -> "int | Lost":
         try:
             assembled = assembly.Assembled(config, log, opened, listener)
             return await _live(assembled, argv_options, log)
@@ -78,7 +119,7 @@ def main(argv_options: Mapping[str, object]) -> int:
         return runner.run(run())
 
 
-async def _live(assembled: "object", argv_options: Mapping[str, object], log: Log) -> int:
+async def _live(assembled: "object", argv_options: Mapping[str, object], log: Log) -> "int | Lost":
     from tenure.server.assembly import Assembled
 
     assert isinstance(assembled, Assembled)
@@ -90,6 +131,15 @@ async def _live(assembled: "object", argv_options: Mapping[str, object], log: Lo
     def on_stop() -> None:
         (hurry if stop.is_set() else stop).set()
 
+    lost: list[Lost] = []
+
+    def on_lost(text: str) -> None:
+        """Only where the operator asked for it: else the member stays, and says why it takes no part."""
+        if assembled.config.rejoin and not stop.is_set():
+            lost.append(Lost(text, assembled.holds_something))
+            stop.set()
+
+    assembled.observing.on_lost = on_lost
     loop.add_signal_handler(signal.SIGTERM, on_stop)
     loop.add_signal_handler(signal.SIGINT, on_stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(assembled, argv_options, log, notifier))
@@ -113,6 +163,8 @@ async def _live(assembled: "object", argv_options: Mapping[str, object], log: Lo
     hurried.cancel()
     stopping.result()
     log.tell("info", "stopped")
+    if lost:
+        return lost[0]
     return exit_data if assembled.observing.stopped_because is not None else 0
 
 
@@ -141,6 +193,8 @@ def _reload(assembled: "object", argv_options: Mapping[str, object], log: Log, n
         log.set_level(fresh.log_level)
         assembled.transport.secret = secret
         assembled.app.door.access = Access(assembled.api_secret(secret))
+        if assembled.config == assembled.config.returning():
+            fresh = fresh.returning()
         needs = ", ".join(_changed(assembled.config, fresh))
         if needs:
             log.tell("warning", "reload_partial", text=f"these change only with a restart: {needs}")

@@ -19,6 +19,7 @@ transaction in silence can't be told from a crash here; the other members know t
 """
 
 from tenure.storage.errors import Corrupt, DiskFailed, Foreign, Locked, Newer, NoSpace, StorageError
+from tenure.storage.quarantine import set_aside
 from tenure.storage.records import StoredIdentity
 from tenure.storage.store import Opened, Store
 from tenure.storage.thread import DiskThread
@@ -35,4 +36,5 @@ __all__ = [
     "StorageError",
     "Store",
     "StoredIdentity",
+    "set_aside",
 ]

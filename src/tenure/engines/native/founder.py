@@ -44,9 +44,9 @@ class Founder:
         store: FoundingStore,
         send: Callable[[str, FoundingMessage], None],
         sealed: Callable[[Record], None],
-        tell: Callable[[tuple[str, ...], str | None], None],
+        tell: Callable[[tuple[str, ...], str | None, bool], None],
     ) -> None:
-        """`tell(missing, refused)` hears of every change of who is waited for and why it can't go on."""
+        """`tell(missing, refused, is_stranger)` hears of every change of who is waited for and why it can't go on."""
         self._loop = loop
         self._clock = clock
         self._founding = founding
@@ -94,7 +94,7 @@ class Founder:
             return
         if self._told != (ready.missing, ready.refused):
             self._told = (ready.missing, ready.refused)
-            self._tell(ready.missing, ready.refused)
+            self._tell(ready.missing, ready.refused, ready.is_stranger)
         self.stop()
         if ready.deadline != NEVER:
             delay_s = max(0.0, (ready.deadline - now) / 1e6)

@@ -66,6 +66,10 @@ class Tells(Protocol):
         """Who is waited for, and why it can't go on."""
         ...
 
+    def lost(self, text: str) -> None:
+        """What this directory was a part of doesn't know it any more: it can only come back under a new id (P1)."""
+        ...
+
     def joining(self, waits: tuple[str, ...], obstacle: str | None) -> None:
         """Who is asked to take us in, and what stands in the way."""
         ...
@@ -243,9 +247,11 @@ class Member:
         if self._links is not None:
             self._links.send(name, message)
 
-    def _tell(self, missing: tuple[str, ...], refused: str | None) -> None:
+    def _tell(self, missing: tuple[str, ...], refused: str | None, is_stranger: bool) -> None:
         self._engine.missing, self._engine.obstacle = missing, refused
         self._tells.founding(missing, refused)
+        if is_stranger and refused is not None:
+            self._tells.lost(refused)
 
     def _sealed(self, record: Record) -> None:
         """We are part of a cluster: from now on by ids, and with the engine."""
@@ -273,7 +279,8 @@ class Member:
         """
         if self._members is None or self._links is None:
             return
-        peers = {seat.name: seat.peer for seat in self._members.seats if seat.id != self._me.member}
+        me = (self._me.member, self._me.peer)  # our own address may be that of what we were before our disk was lost
+        peers = {seat.name: seat.peer for seat in self._members.seats if seat.id not in me and seat.peer not in me}
         for hello in self._up.values():
             if self._members.seat(hello.member) is None and hello.peer not in peers.values():
                 peers[hello.member] = hello.peer
