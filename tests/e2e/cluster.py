@@ -57,10 +57,10 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def environment() -> dict[str, str]:
-    """What a child of ours gets: our sources, and none of the operator's settings."""
+def environment(source: Path = root / "src") -> dict[str, str]:
+    """What a child of ours gets: our sources (or others), and none of the operator's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TENURE_")}
-    return {**kept, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "PYTHONUNBUFFERED": "1"}
+    return {**kept, "PYTHONPATH": f"{source}{os.pathsep}{root}", "PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ class Member:
     flags: dict[str, object]
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
+    source: Path = root / "src"
+    """The program that its next life runs."""
     stopped: bool = False
     logged: int = 0
     """Where this life's log begins."""
@@ -241,18 +243,19 @@ class Cluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=environment(),
+                env=environment(member.source),
                 start_new_session=True,
             )
         member.stopped = False
         member.lives += 1
         return member
 
-    def joins(self, name: str, **flags: object) -> Member:
+    def joins(self, name: str, source: Path = root / "src", **flags: object) -> Member:
         """One more member starts and joins."""
         api, peer = free_ports(2)
         given = {"join": ",".join(self.endpoints), **flags}
-        self.members[name] = Member(name, self.folder / name, api, peer, given, self.folder / f"{name}.log")
+        log = self.folder / f"{name}.log"
+        self.members[name] = Member(name, self.folder / name, api, peer, given, log, source=source)
         return self.start(name)
 
     def start_all(self) -> str:
