@@ -473,7 +473,7 @@ VERSIONS = (
         ("raft/test_one_member.py::test_a_member_that_meets_a_version_which_it_does_not_speak_stops",),
     ),
     Mutant(
-        "behind-an-unknown-feature", "P10", "raft/core.py",
+        "behind-an-unknown-feature", "P10", "raft/committing.py",
         "            if not versions.speaks(core, core.feature):\n                return place\n",
         "            versions.speaks(core, core.feature)\n",
         "commands behind the rise are applied by a program that doesn't know them",

@@ -22,8 +22,8 @@ MUTANTS = (
     ),
     Mutant(
         "voters-tell-nobody-whom-they-hear", "P7.4", "raft/following.py",
-        "core.disk.durable, speaks, core.unheard))",
-        "core.disk.durable, speaks, ()))",
+        "durable, speaks, core.unheard))",
+        "durable, speaks, ()))",
         "nobody is ever dead",
         (_STORIES + "test_a_dead_voter_is_replaced_by_a_standby_without_a_person",),
     ),

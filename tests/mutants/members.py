@@ -123,8 +123,8 @@ CHANGES = (
     ),
     Mutant(
         "new-member-votes-at-once", "P7", "raft/membership.py",
-        '(*now.seats, msgspec.structs.replace(seat, role="observer"))',
-        '(*now.seats, msgspec.structs.replace(seat, role="voter"))',
+        '(*left, msgspec.structs.replace(seat, role="observer"))',
+        '(*left, msgspec.structs.replace(seat, role="voter"))',
         "the quorum waits for an empty disk",
         ("golden:p7_1_a_member_joins_as_an_observer_and_is_promoted",),
     ),
