@@ -9,8 +9,8 @@ import pytest
 
 from tenure.cli.status import described
 from tenure.client.lease import Leadership, lead
-from tenure.leadership.engine import ConsensusView, StatusReport
-from tests.api.scripted import serving
+from tenure.leadership.engine import AsOf, ConsensusView, KvGet, KvValue, StatusReport
+from tests.api.scripted import Scripted, serving
 from tests.cli.conftest import Tenure
 
 PATIENCE = 30.0
@@ -254,3 +254,14 @@ def test_a_reader_who_leaves_is_no_error(url: str) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.startswith('{"type":"status"')
     assert done.stderr == ""
+
+
+def test_a_stale_read_tells_its_age_beside_the_value(tenure: Tenure) -> None:
+    value = KvValue("a", b'"b"', 7, as_of=AsOf(42, 130))
+    with serving(Scripted(script=lambda request: value if isinstance(request, KvGet) else None)) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        said = tenure("kv", "get", "a", "--stale", "--endpoints", url)
+        assert (said.code, said.out) == (0, '"b"\n')
+        assert said.err == "tenure kv get: age at most 130 ms, applied 42\n"
+        told = tenure("kv", "get", "a", "--stale", "--json", "--endpoints", url)
+        assert (told.json["as_of"], told.err) == ({"applied_index": 42, "lag_ms": 130}, "")

@@ -10,6 +10,7 @@ from tenure.api.routes import Operation
 from tenure.leadership import limits
 from tenure.wire import bodies
 
+_NUMBER = {"type": "integer", "minimum": 0}
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _QUERY: dict[str, dict[str, Any]] = {
     "consistency": {"schema": {"enum": ["linearizable", "stale"]}},
@@ -43,10 +44,18 @@ def _parameters(one: Operation) -> list[dict[str, Any]]:
     return found
 
 
+_AGE = {
+    bodies.applied_header: {"description": "Of a stale answer: the log index it was built at", "schema": _NUMBER},
+    bodies.lag_header: {"description": "Of a stale answer: how old it is at the most", "schema": _NUMBER},
+}
+
+
 def _responses(one: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status, kind in one.answers.items():
         found[str(status)] = {"description": one.summary}
+        if "consistency" in one.query or one.path == "/v1/events":
+            found[str(status)]["headers"] = _AGE
         if kind is not None:
             found[str(status)]["content"] = {"application/json": {"schema": schemas[kind]}}
     problems = {400, 413, 429, 503, *one.refusals}

@@ -20,7 +20,7 @@ nothing, *witnesses* vote and hold no state (P8).
 Left out, with room made for it: restore and recovery (P1.4).
 
 Modules, lowest first: `entries`, `messages`, `events`, `ready` (types); `quorum` (arithmetic); `log` (the log in memory
-and how much of it is durable); `timing` (estimators, P6); `state` (all that a member knows; outputs gathered);
+and how much of it is durable); `timing` (P6); `freshness`; `state` (all that a member knows; outputs gathered);
 `disk` (batches, P4); `versions` (P10); `replication` (leader's half), `following` (follower's half), `suspicion`
 (notes, P5), `election`, `reads`, `snapshots`, `shipping` (of snapshots), `transfer`, `witnesses` (P8); `membership`
 (arithmetic of configurations), `configurations` (those in the log), `census` (who hears whom), `changing` (the leader's

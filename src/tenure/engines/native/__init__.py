@@ -4,6 +4,7 @@
                 and the deterministic simulator run the very same object.
     desk        the requests that wait (`pending`), the rounds that they ride in (`rounds`), `stepdowns`, `views`
     pilot       the autopilot at work on the leader; what it decides is `autopilot`, a pure judgement
+    changes     requests about the members: wishes that become steps of the core
     forwarding  requests that another member must answer, with a client session of our own (`client`)
     driver      the asyncio shell: gathers a turn's inputs (`pacing`), steps once, acts on the effects in their order
     transport   frames between members; `member` stands between it, the founding (`founder`) and the engine
@@ -21,4 +22,5 @@ Invariants.
 * A call that reaches a member which doesn't lead is dropped, and calls pending at a leader that is deposed are dropped:
   their sender hears of the new term too and sends them again.
 * The steward lives for one consensus term; its pending keepalives end with it (P3.3).
+* A witness answers nothing from its state machine, which is empty (P8); what a member answers alone carries its age.
 """

@@ -11,6 +11,7 @@ import msgspec
 
 from tenure.base.ids import MemberId
 from tenure.base.instants import NEVER, Instant
+from tenure.engines.native import views
 from tenure.engines.native.client import OwnClient
 from tenure.engines.native.inputs import internal_token
 from tenure.engines.native.pending import FORWARDED, PARKED, PROPOSAL, STEPDOWN, TRANSFERRING, Pending, kind_of
@@ -88,7 +89,7 @@ class Forwarding:
         result = reply.result
         if type(result) is StatusReport:
             me = self._replica
-            result = msgspec.structs.replace(result, member=me.name, state=me.raft.role, protection=me.protection)
+            result = msgspec.structs.replace(result, member=me.name, state=views.state(me), protection=me.protection)
         elif type(result) is Refused and result.code == "outcome_unknown" and isinstance(pending.origin, Sequenced):
             self.own.lost(pending.origin.client)
         elif type(result) is Stepped and result.election is not None:

@@ -69,7 +69,7 @@ def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> S
         lineage=replica.lineage,
         forked=replica.forked,
         member=replica.name,
-        state=_state(replica),
+        state=state(replica),
         quorum=quorum,
         consensus=ConsensusView(
             leader=seat.name if seat is not None else raft.leader,
@@ -88,7 +88,8 @@ def status(replica: "Replica", now: Instant, wall_ms: WallMs, quorum: bool) -> S
     )
 
 
-def _state(replica: "Replica") -> str:
+def state(replica: "Replica") -> str:
+    """What this member is to the cluster."""
     if replica.stopped:
         return "stopped"
     return "witness" if replica.witness else replica.raft.role
