@@ -97,7 +97,7 @@ class OfficeStage(Stage):
         restored = actor.disk.restored()
         snapshot = restored.snapshot
         machine = Machine.restore(snapshot.image.pieces) if snapshot else Machine.founded(LINEAGE, FIRST_TERM)
-        identity = Identity(actor.id, actor.boot, (LINEAGE,))
+        identity = Identity(actor.id, actor.boot, actor.lineage)
         replica = Replica(identity, name, restored, machine, self.settings_of(actor), actor.rng, actor.now)
         self.replicas[name] = replica
         actor.raft = replica.raft

@@ -21,6 +21,7 @@ such a rewrite is an `expect`, which fails whatever the output. Prefix a command
     FILTER: A>B, A>*, *>B, or a type     all must fit
     propose A TEXT [expected=T]          · read A · transfer A [B] · snapshot A
     newcomer A                           a member that was not founded starts with an empty disk
+    revive A B                           A begins a cluster of its own with what B, which is down, had applied
     change A WISH [expected=I] [dry]     see `Script.do_change`
     disk A manual|auto · persist A       with a manual disk a write completes only by `persist`
     crash A [keep] · kill A [keep]       the process ends; `kill`: and all others lose their link to it (fin)
@@ -423,6 +424,10 @@ class Script:
         for actor in self.stage.live():
             if actor.name != name and (name, actor.name) not in self.stage.cut:
                 self.stage.connect(name, actor.name)
+
+    def do_revive(self, name: str, old: str) -> None:
+        """A restore or a forced recovery; `restart` starts it."""
+        self.stage.revive(name, old)
 
     def do_change(self, name: str, *words: str) -> None:
         """A change of the members.

@@ -12,9 +12,10 @@ import msgspec
 from tenure.base.chance import SplitMix64
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import Instant
+from tenure.base.lineages import why_not
 from tenure.base.versions import feature_newest
 from tenure.raft.core import Raft
-from tenure.raft.entries import COMMAND, Configuration, Entry, Image, Seat, Snapshot
+from tenure.raft.entries import COMMAND, Configuration, Entry, HardState, Image, Seat, Snapshot
 from tenure.raft.events import ChangeMembership, Event, LinkLost, LinkUp, Persisted, Propose, Received, TakeSnapshot
 from tenure.raft.membership import Wish
 from tenure.raft.messages import Envelope, Evidence, Heartbeat, HeartbeatReply
@@ -47,6 +48,7 @@ class Actor:
     """The newest feature version of its program (P10)."""
     configuration: Configuration | None = None
     applied: list[Entry | Snapshot] = field(default_factory=list)
+    lineage: tuple[Nonce, ...] = (LINEAGE,)
     past: list[Disk] = field(default_factory=list)
     """What the disk held after each batch, for those that go back."""
 
@@ -129,7 +131,7 @@ class Stage:
         actor = self.actors[name]
         assert actor.raft is None, f"{name} lives"
         actor.life += 1
-        identity = Identity(actor.id, actor.boot, (LINEAGE,))
+        identity = Identity(actor.id, actor.boot, actor.lineage)
         restored = actor.disk.restored()
         actor.raft = Raft(identity, restored, self.settings_of(actor), actor.rng, actor.now)
         actor.applied = [restored.snapshot] if restored.snapshot else []
@@ -150,10 +152,32 @@ class Stage:
         )  # fmt: skip
         self.start(name)
 
+    def revive(self, name: str, old: str) -> None:
+        """A member of a new cluster, alone in it, begins with what `old` had applied when it ended (P1.4).
+
+        What `server.reviving` does with directories: a nonce more, a new id, higher indexes and terms.
+        """
+        past = self.actors[old]
+        assert past.raft is None, f"{old} runs"
+        index = LogIndex((past.applied[-1].index if past.applied else 0) + 100)
+        seat = Seat(names.member_id(name), name, f"10.0.0.{name[1:]}:8369")
+        disk = Disk(Configuration(index, (seat,)))
+        term = ConsensusTerm(past.disk.hard_state.term + 1)
+        disk.hard_state = HardState(term, None)
+        disk.snapshot = Snapshot(index, term, disk.configuration, 1, Image.of([past.state()]))
+        disk.base = index
+        lineage = (*past.lineage, Nonce(f"{int(name[1:]):016x}"))
+        self.actors[name] = Actor(name, seat.id, disk, SplitMix64(int(name[1:])), past.now, lineage=lineage)
+        self.say(f"{name} goes on from {old}, under a new lineage")
+
     def connect(self, name: str, other: str) -> None:
         """Both ends learn that the link stands, and what the other knows of their disk (P1.3)."""
         for here, there in ((name, other), (other, name)):
             if (there, here) in self.cut:
+                continue
+            why = why_not(there, self.actors[here].lineage, self.actors[there].lineage)
+            if why is not None:  # as `native.member` judges a handshake
+                self.say(f"{here} refuses {there}: {why.partition(':')[0]}")
                 continue
             self.step(self.actors[here], [self.link_up(here, there)])
 

@@ -29,6 +29,9 @@ async def backup(engine: "NativeEngine", stale: bool) -> Backup | Refused:
         report = await engine.ask(Status())
         if isinstance(report, Refused):
             return report
+        if not report.quorum:  # the report says then what is known here
+            text = "no quorum confirms what is newest; ?consistency=stale saves the state as it is here"
+            return Refused("no_quorum", text, retry_after_ms=500)
         try:
             async with asyncio.timeout(catch_up_s):
                 await engine.applied(report.consensus.applied_index)

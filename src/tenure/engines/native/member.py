@@ -120,6 +120,7 @@ class Member:
         self._links: Links | None = None
         self._record: Record | None = None
         self._members: Configuration | None = None
+        self._revived = False
         self._founder = Founder(loop, clock, founding, store, self._say, self._sealed, self._tell)
 
     def start(self, links: Links) -> None:
@@ -261,6 +262,7 @@ class Member:
         self._tells.sealed(record)
         replica, disk = self._begin(record)
         self._members = replica.raft.configuration
+        self._revived = len(replica.lineage) > 1
         self._dial()
         self._engine.on_members = self._members_changed
         self._engine.begin(replica, self._links, disk)
@@ -276,6 +278,9 @@ class Member:
         """Who has a seat, by name: a wiped member at a known address must hear from the sealed ones why it is refused
         (P1.2); what is meant for the old id finds no route to it. And who dialed us without a seat that we know of: it
         may know more than we do, or have to hear that it was removed (P7).
+
+        After a restore or a recovery also who is listed without a seat: should the past, or a sibling, still run at
+        one of the old addresses, this is how both sides hear of it (P1.4).
         """
         if self._members is None or self._links is None:
             return
@@ -284,6 +289,11 @@ class Member:
         for hello in self._up.values():
             if self._members.seat(hello.member) is None and hello.peer not in peers.values():
                 peers[hello.member] = hello.peer
+        if self._revived:
+            for part in self._me.cluster:
+                name, _, peer = part.partition("=")
+                if name != self._me.name and name not in peers and peer not in (self._me.peer, *peers.values()):
+                    peers[name] = peer
         self._links.set_peers(peers)
 
     def _link_up(self, hello: Hello) -> None:
