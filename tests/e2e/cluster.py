@@ -259,9 +259,13 @@ class Cluster:
         return self.start(name)
 
     def start_all(self) -> str:
-        """Start everybody; the consensus leader's name, once it serves."""
+        """Start everybody; the consensus leader's name, once it serves and all can answer: two may lead and follow
+        before the third listens.
+        """
         for name in self.members:
             self.start(name)
+        for member in self.running:
+            eventually(member.ready, f"{member.name} can answer")
         return self.leader()
 
     def kill(self, name: str) -> None:
