@@ -345,8 +345,48 @@ def test_a_mark_beside_a_wal_that_holds_something_is_damage(
 ) -> None:
     mark = b'{"member":"0000000000000001","writes":1,"number":1,"chain":1}'
     crash[0].with_file("clean-shutdown", mark).lay_out(tmp_path / "d")
-    with pytest.raises(Corrupt, match="not empty"):
+    with pytest.raises(Corrupt, match="neither empty nor"):
         opened(tmp_path / "d")
+
+
+def interrupted(directory: Path, batches: int) -> Image:
+    """A clean stop that ended right behind its mark: all is in the database, and the `-wal` is still there."""
+    store = opened(directory).store
+    first = store.restored().batch
+    for number in range(first + 1, first + batches + 1):
+        store.write(Batch(BatchNumber(number)))
+    store.checkpoint("RESTART")
+    wal = (directory / WAL).read_bytes()
+    store.close(clean=True)
+    assert (directory / WAL).stat().st_size == 0
+    return Image.of(directory).with_file(WAL, wal)
+
+
+@pytest.mark.parametrize("batches", [0, 1, 5])
+def test_a_clean_stop_that_was_interrupted_behind_its_mark_is_clean_still(tmp_path: Path, batches: int) -> None:
+    """kill -9 after SIGTERM, or a truncation that never reached the disk."""
+    image = interrupted(tmp_path / "d", batches)
+    found = opened(image.lay_out(tmp_path / "e"))
+    assert found.clean
+    assert found.store.restored().batch == batches
+    found.store.write(Batch(BatchNumber(batches + 1)))
+    found.store.close(clean=False)
+    found = opened(tmp_path / "e")
+    assert found.store.restored().batch == batches + 1
+    found.store.close(clean=True)
+
+
+def test_the_wal_of_an_interrupted_clean_stop_is_held_against_the_mark(tmp_path: Path) -> None:
+    image = interrupted(tmp_path / "d", 3)
+    later = interrupted(tmp_path / "d", 2)
+    with pytest.raises(Corrupt):
+        opened(later.with_file(WAL, image.files[WAL]).lay_out(tmp_path / "an older one"))
+    with pytest.raises(Corrupt):
+        opened(image.with_file(WAL, later.files[WAL]).lay_out(tmp_path / "a newer one"))
+    last = 32 + (frames_of(image.files[WAL]) - 1) * frame_bytes
+    for place in (40, last + 100):
+        with pytest.raises(Corrupt):
+            opened(image.flipped(WAL, place, 0x10).lay_out(tmp_path / "a flip"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"member":"x","writes":0,"number":0,"chain":0}'])

@@ -160,6 +160,34 @@ def test_eio_while_opening_is_a_failed_disk_and_not_damage(tmp_path: Path, disk:
     found.store.close(clean=True)
 
 
+def test_a_clean_stop_whose_mark_cannot_be_written_is_one_after_a_crash_and_no_damage(tmp_path: Path) -> None:
+    store = opened(tmp_path).store
+    store.write(batch(1))
+    obstacle = tmp_path / "clean-shutdown.new"
+    obstacle.mkdir()
+    with pytest.raises(DiskFailed):
+        store.close(clean=True)
+    obstacle.rmdir()
+    found = opened(tmp_path)
+    assert not found.clean
+    assert found.store.restored().batch == 1
+    found.store.close(clean=True)
+
+
+def test_a_clean_stop_without_space_for_the_database_is_one_after_a_crash_and_no_damage(
+    tmp_path: Path, disk: FaultyDisk
+) -> None:
+    store = opened(tmp_path, vfs=disk.name).store
+    store.write(batch(1))
+    disk.faults.rules.append(full("tenure.db"))
+    with pytest.raises(NoSpace):
+        store.close(clean=True)
+    found = opened(tmp_path)
+    assert not found.clean
+    assert found.store.restored().batch == 1
+    found.store.close(clean=True)
+
+
 # --- the thread
 
 Event = tuple[int, int] | Exception

@@ -116,6 +116,11 @@ class Assembled:
         if config.join and self._opened.identity.founding == "empty":
             self._join()
 
+    @property
+    def hindrance(self) -> str | None:
+        """What keeps the last batch from the disk, if it is known."""
+        return self.engine.replica.hindrance if self.engine.replica is not None else None
+
     async def stop(self, hand_over_s: float) -> None:
         """A planned stop: transfer first and serve until that is done, then go with a word and a clean mark."""
         moved = await self.engine.hand_over(hand_over_s)
@@ -136,6 +141,9 @@ class Assembled:
         if self._serving is not None:
             await self._serving
         self._listener.close()
+        await asyncio.to_thread(self._close_store, clean)  # a disk that hangs must not keep SIGTERM from being heard
+
+    def _close_store(self, clean: bool) -> None:
         if self.disk is not None:
             self.disk.stop()
         self._opened.store.close(clean=clean)
@@ -243,7 +251,7 @@ class Assembled:
             self._opened.store.set_founding(state, record, lineage)
         except StorageError as error:
             self.log.tell("error", "founding_not_stored", text=str(error))
-            os._exit(exit_disk_failed)
+            os._exit(exit_no_space if isinstance(error, NoSpace) else exit_disk_failed)
 
     def _begin(self, record: Record) -> "tuple[Replica, _Disk]":
         """Founded: what the store holds becomes a replica."""
@@ -326,6 +334,8 @@ class _Disk:
         self._thread.stage(stage.number, stage.data, done)
 
 
+exit_no_space: Final = 1
+"""As for everything else that keeps a member from its start, and that goes away."""
 exit_disk_failed: Final = 74
 """EX_IOERR: the disk failed while we ran; nothing that was not acknowledged was promised."""
 

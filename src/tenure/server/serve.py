@@ -28,6 +28,9 @@ from tenure.server.notify import Notifier
 exit_error: Final = 1
 exit_usage: Final = 2
 exit_data: Final = 65
+disk_patience_s: Final = 10.0
+"""For the last batch and the last checkpoint of a planned stop, after the hand-over."""
+_no_mark: Final = "the next start counts as one after a crash"
 switch_interval_s: Final = 0.00005
 """The disk's thread gets the interpreter back within this, several times a batch (P6.4). Measured at 64 connections:
 the default of 5 ms costs a third of the writes, and 5 ms is a vote's time."""
@@ -155,17 +158,34 @@ async def _live(assembled: "object", argv_options: Mapping[str, object], log: Lo
     notifier.stopping()
     stopping = loop.create_task(assembled.stop(assembled.config.shutdown_ms / 1000), name="stop")
     hurried = loop.create_task(hurry.wait(), name="hurry")
-    await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    patience_s = assembled.config.shutdown_ms / 1000 + disk_patience_s
+    await asyncio.wait({stopping, hurried}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
     beat.cancel()
     if not stopping.done():
-        log.tell("warning", "stopped_in_haste", text="asked twice; the next start counts as one after a crash")
+        why = "asked twice" if hurry.is_set() else assembled.hindrance or "the disk does not end the last write"
+        log.tell("warning", "stopped_in_haste", text=f"{why}; {_no_mark}")
         os._exit(exit_error)
     hurried.cancel()
-    stopping.result()
-    log.tell("info", "stopped")
+    failed = _stopped(stopping, log)
+    if failed:
+        return failed
     if lost:
         return lost[0]
     return exit_data if assembled.observing.stopped_because is not None else 0
+
+
+def _stopped(stopping: "asyncio.Task[None]", log: Log) -> int:
+    """0, or what the last write came to."""
+    from tenure.server.assembly import exit_disk_failed
+    from tenure.storage import DiskFailed, StorageError
+
+    try:
+        stopping.result()
+    except StorageError as error:
+        log.tell("error", "stopped_without_mark", text=f"{error}; {_no_mark}")
+        return exit_disk_failed if isinstance(error, DiskFailed) else exit_error
+    log.tell("info", "stopped")
+    return 0
 
 
 async def _watchdog(notifier: Notifier) -> None:

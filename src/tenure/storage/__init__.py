@@ -11,8 +11,9 @@ directory (a new member id, founding `empty`), a torn last transaction (dropped 
 or an error: `Corrupt`, `Foreign`, `Newer`, `Locked`, `NoSpace`, `DiskFailed`.
 
 Invariants: `write` returns only when the batch is durable. Between open and clean close there is a `-wal` of at least
-`wal_bytes` and no clean-shutdown mark; after a clean close the `-wal` is empty and the mark names the last batch. Every
-transaction rewrites the head, on page 3. After a failed sync nothing is written any more.
+`wal_bytes` and no clean-shutdown mark; after a clean close the mark names the last batch, and the `-wal` is empty or,
+if the close was interrupted behind its mark, ends with that batch. Every transaction rewrites the head, on page 3.
+After a failed sync nothing is written any more.
 
 Left out: what the entries mean, and when to compact: `raft` says so. A disk that takes back its last acknowledged
 transaction in silence can't be told from a crash here; the other members know the number (`rolled_back`).

@@ -9,6 +9,7 @@
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +87,15 @@ def of_apsw(file: Path, error: Exception, system_errno: int = 0) -> StorageError
         return Locked(file, "another program that has the database open")
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return Corrupt(file, f"SQLite says: {error}")
-    return DiskFailed(file, f"{type(error).__name__}: {error}")
+    return DiskFailed(file, f"{type(error).__name__}: {error}{_detail(error, system_errno)}")
+
+
+def _detail(error: Exception, system_errno: int) -> str:
+    """Which operation it was, and what the kernel said: `disk I/O error` alone says neither."""
+    code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0))
+    said = f"errno {system_errno}, {os.strerror(system_errno)}" if system_errno else None
+    found = [str(each) for each in (code, said) if each is not None]
+    return f" ({'; '.join(found)})" if found else ""
 
 
 @contextmanager

@@ -348,26 +348,20 @@ class Store:
         self._frames = 0
 
     def close(self, clean: bool) -> None:
-        """Close. `clean` empties the `-wal` and writes the clean-shutdown mark, unless the store has failed."""
+        """Close. `clean` writes the clean-shutdown mark and empties the `-wal`, unless the store has failed."""
         if self._closed:
             return
         self._closed = True
         try:
-            clean = clean and self._failed is None
-            if clean:
-                self.checkpoint("TRUNCATE")
+            if clean and self._failed is None:
+                self.checkpoint("RESTART")  # all of it in the database, and still in the `-wal` …
+                self._folder.write_mark(Mark(self._identity.member, self._writes, self._record.number, self._chain))
+                self.checkpoint("TRUNCATE")  # … so that whoever is interrupted between these leaves no damage behind
         except apsw.Error as error:
             raise self._give_up(error) from error
         finally:
             self._connection.close()
-            if not clean or self._failed is not None:
-                self._folder.unlock()
-        if clean:
-            mark = Mark(self._identity.member, self._writes, self._record.number, self._chain)
-            try:
-                self._folder.write_mark(mark)
-            finally:
-                self._folder.unlock()
+            self._folder.unlock()
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------
@@ -401,9 +395,9 @@ def _open(folder: Folder, name: str, created: bool, vfs: str | None) -> Opened:
         loaded = database.load(connection, folder.database)
         _compare(folder, loaded, found, mark)
         store = Store(folder, connection, loaded, clean=mark is not None)
+        # What a torn transaction left must not lie behind new frames of the same salts: start a new round.
+        store.checkpoint("RESTART")
         if mark is None:
-            # What a torn transaction left must not lie behind new frames of the same salts: start a new round.
-            store.checkpoint("RESTART")
             notes.append("the last stop was not clean")
         else:
             folder.remove_mark()
@@ -418,12 +412,14 @@ def _open(folder: Folder, name: str, created: bool, vfs: str | None) -> Opened:
 
 
 def _walk(folder: Folder, mark: Mark | None) -> Walk:
+    """A clean stop that was interrupted behind its mark leaves a `-wal` that ends just where the mark says."""
     data = folder.read_wal(mark is not None)
-    if mark is not None and data.strip(b"\0"):
-        raise Corrupt(folder.wal, "not empty, although the clean-shutdown mark says so")
     with naming(folder.database):
         below = database.writes_of(folder.database)
-    return walk(data, folder.wal, below)
+    found = walk(data, folder.wal, below)
+    if mark is not None and data.strip(b"\0") and (found.torn is not None or found.writes != mark.writes):
+        raise Corrupt(folder.wal, "neither empty nor what the clean-shutdown mark speaks of")
+    return found
 
 
 def _compare(folder: Folder, loaded: Loaded, found: Walk, mark: Mark | None) -> None:
