@@ -188,6 +188,7 @@ class Relay(threading.Thread):
         self._delay_s = delay_s
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
+        self._writers: list[asyncio.StreamWriter] = []
         self.start()
         assert self._ready.wait(10)
 
@@ -197,9 +198,13 @@ class Relay(threading.Thread):
         self._ready.set()
         self._loop.run_forever()
         server.close()
-        for task in asyncio.all_tasks(self._loop):
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        for writer in self._writers:
+            writer.transport.abort()
+        self._loop.run_until_complete(asyncio.sleep(0.05))  # the transports say that they are closed
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
@@ -210,7 +215,9 @@ class Relay(threading.Thread):
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            self._writers.append(writer)
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            self._writers.append(back)
         except OSError:
             writer.close()
             return
