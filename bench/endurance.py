@@ -22,7 +22,8 @@ import msgspec
 
 from bench.http1 import Http1Lane, request
 from bench.measure import quantile
-from bench.processes import Child, free_ports, scratch
+from bench.processes import Child, scratch
+from tenure.cli.demo_processes import free_ports
 
 TENURE: Final = str(Path(sys.executable).parent / "tenure")
 NAMES: Final = ("m1", "m2", "m3")

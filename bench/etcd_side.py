@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from bench.http2 import Http2Lane, grpc
-from bench.processes import Child, free_ports, scratch
+from bench.processes import Child, scratch
 from bench.sides import KeepLane, Lane
+from tenure.cli.demo_processes import free_ports
 
 VALUE: Final = b"v" * 64
 KEYS: Final = 1_000

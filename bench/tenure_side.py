@@ -13,9 +13,10 @@ from typing import Any, Final
 import msgspec
 
 from bench.http1 import Http1Lane, Http1Pool, request
-from bench.processes import Child, free_ports, scratch
+from bench.processes import Child, scratch
 from bench.sides import KeepLane, Lane
 from bench.websocket import KeepStream
+from tenure.cli.demo_processes import free_ports
 
 KEYS: Final = 1_000
 FILLERS: Final = 16

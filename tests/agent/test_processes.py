@@ -348,6 +348,19 @@ def test_in_a_namespace_the_application_ends_and_reports_as_elsewhere(start: Sta
     assert agent.code() == 137
 
 
+@pytest.mark.skipif(not can_make_namespaces(), reason="PID namespaces need CAP_SYS_ADMIN")
+def test_in_a_namespace_the_guardian_outlives_an_init_that_ends_after_its_application(start: Start) -> None:
+    """The init writes the application's end down before its own, and may be reaped at any instant between the
+    guardian's look for what is left and its end: 32 ends, eight at a time, met that window several times.
+    """
+    options = ("tree=namespace", "once=yes", "restart=always", "restart-limit=3")
+    agents = [start("k", "sh", "-c", "exit 9", options=options) for _ in range(8)]
+    assert [agent.code() for agent in agents] == [9] * 8
+    ends = [event for agent in agents for event in agent.events() if event["event"] == "gone"]
+    assert [event["code"] for event in ends] == [9] * 32
+    assert [agent.said("unguarded") for agent in agents] == [None] * 8
+
+
 def test_an_agent_whose_stderr_nobody_reads_goes_on() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tenure.cli.demo_processes import free_ports
 from tenure.client import Client
 from tenure.client.errors import ClientError
 
@@ -30,16 +30,10 @@ def wait_for(what: Callable[[], Any], why: str) -> Any:
     raise AssertionError(f"waited in vain: {why}")
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("member")
-    api, peer = free_port(), free_port()
+    api, peer = free_ports(2)
     command = ["serve", "--name", "m1", "--data-dir", str(folder / "data")]
     command += ["--api", f"127.0.0.1:{api}", "--peer", f"127.0.0.1:{peer}"]
     with (folder / "log").open("wb") as log:
@@ -210,4 +204,4 @@ def test_bad_options_are_named_before_anything_starts(start: Start) -> None:
 
 
 def test_without_a_member_try_ends_with_125(start: Start) -> None:
-    assert start("a", "true", options=["--try"], at=f"http://127.0.0.1:{free_port()}").code() == 125
+    assert start("a", "true", options=["--try"], at=f"http://127.0.0.1:{free_ports(1)[0]}").code() == 125

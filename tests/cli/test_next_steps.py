@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tenure.cli.demo_processes import free_ports
 from tenure.client.lease import lead
 from tests.cli.conftest import Tenure
 
@@ -17,9 +18,7 @@ PATIENCE = 30.0
 
 def nowhere() -> str:
     """An address where nobody listens."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{one.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_ports(1)[0]}"
 
 
 def test_a_missing_key_is_not_taken_for_a_missing_election(ask: Tenure) -> None:

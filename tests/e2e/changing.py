@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.cluster import Answer, Cluster, Connection, Method, broken, environment, eventually, free_ports
+from tenure.cli.demo_processes import free_ports
+from tests.e2e.cluster import Answer, Cluster, Connection, Method, broken, environment, eventually, started
 from tests.e2e.load import Style, User, attempt_s
 from tests.sim.linearizability import Operation, check
 
@@ -107,18 +108,11 @@ class Changing(Cluster):
         return json.loads(done.stdout)
 
 
-@contextmanager
-def changing(folder: Path, size: int, *, newcomers: int = 0, witnesses: int = 0, **flags: object) -> Iterator[Changing]:
-    """A running one with a leader; its logs are shown when the story fails."""
-    made = Changing(folder, size, newcomers=newcomers, witnesses=witnesses, **flags)
-    try:
-        made.start_all()
-        yield made
-    except BaseException:
-        made.tell()
-        raise
-    finally:
-        made.stop()
+def changing(
+    folder: Path, size: int, *, newcomers: int = 0, witnesses: int = 0, **flags: object
+) -> AbstractContextManager[Changing]:
+    """A running one with a leader."""
+    return started(Changing(folder, size, newcomers=newcomers, witnesses=witnesses, **flags))
 
 
 class Load:

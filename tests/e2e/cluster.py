@@ -7,7 +7,6 @@ member that is dead for the moment, and then it can't come back.
 import http.client
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -15,11 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
+
+from tenure.cli.demo_processes import free_ports
 
 root: Final = Path(__file__).resolve().parents[2]
 patience_s: Final = 30.0
@@ -40,21 +41,6 @@ def eventually(true: Callable[[], bool], what: str, patience: float = patience_s
     while not true():
         assert time.monotonic() < deadline, f"waited {patience} s in vain: {what}"
         time.sleep(look_s)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens, none of them the kernel's to give to outgoing connections."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
-    rng = random.SystemRandom()
-    found: list[int] = []
-    while len(found) < count:
-        port = rng.randrange(min(10_000, first // 2), first)
-        with socket.socket() as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                tried.bind(("127.0.0.1", port))
-                found.append(port) if port not in found else None
-    return found
 
 
 def environment(source: Path = root / "src") -> dict[str, str]:
@@ -367,10 +353,12 @@ class Cluster:
             print("\n".join(member.words(all_lives=True).splitlines()[-120:]))
 
 
+AnyCluster = TypeVar("AnyCluster", bound=Cluster)
+
+
 @contextmanager
-def cluster(folder: Path, size: int = 3, **flags: object) -> Iterator[Cluster]:
-    """A running cluster with a leader; its logs are shown when the story fails."""
-    made = Cluster(folder, size, **flags)
+def started(made: AnyCluster) -> Iterator[AnyCluster]:
+    """It runs and has a leader; its logs are shown when the story fails."""
     try:
         made.start_all()
         yield made
@@ -379,6 +367,11 @@ def cluster(folder: Path, size: int = 3, **flags: object) -> Iterator[Cluster]:
         raise
     finally:
         made.stop()
+
+
+def cluster(folder: Path, size: int = 3, **flags: object) -> AbstractContextManager[Cluster]:
+    """A running cluster with a leader."""
+    return started(Cluster(folder, size, **flags))
 
 
 def value_of(words: str, what: str, name: str) -> str | None:

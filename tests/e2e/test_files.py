@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tenure.cli.demo_processes import free_ports
 from tests.e2e import files
-from tests.e2e.cluster import environment, free_ports, root
+from tests.e2e.cluster import environment, root
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

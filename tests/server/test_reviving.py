@@ -3,17 +3,19 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tenure.base.errors import Invalid
-from tenure.base.ids import LogIndex
+from tenure.base.ids import BatchNumber, LogIndex
 from tenure.base.instants import WallMs
+from tenure.base.versions import feature_newest
 from tenure.leadership.machine import Machine
 from tenure.leadership.reviving import indexes_skipped
 from tenure.leadership.terms import stamp_of
 from tenure.raft.entries import COMMAND, FEATURE, NOOP, Entry
 from tenure.raft.ready import Batch
 from tenure.server.recovering import NothingThere, examine, recover
-from tenure.server.reviving import Heir, Occupied, Revived, revive
+from tenure.server.reviving import Heir, Occupied, Revived, TooNew, revive
 from tenure.server.snapshot_files import load
 from tenure.storage import Locked, Store
 from tests.server.past import LINEAGE, NOW, ORDERS, SEATS, drawn, lived, stopped_member, written_file
@@ -21,10 +23,12 @@ from tests.server.past import LINEAGE, NOW, ORDERS, SEATS, drawn, lived, stopped
 M1 = "10.0.0.1:8369"
 
 
-def restored(path: Path, heirs: list[Heir], *, floor: int | None = None, wall: WallMs = NOW, seed: int = 1) -> Revived:
+def restored(
+    path: Path, heirs: list[Heir], *, floor: int | None = None, wall: WallMs = NOW, seed: int = 1, feature: int = 1
+) -> Revived:
     whole = load(written_file(path))
     return revive(
-        whole.state, heirs, index=whole.header.index, term=whole.header.term, feature=1, floor=floor, wall=wall,
+        whole.state, heirs, index=whole.header.index, term=whole.header.term, feature=feature, floor=floor, wall=wall,
         why="restored", draw=drawn(seed),
     )  # fmt: skip
 
@@ -183,3 +187,28 @@ def test_a_directory_that_was_never_founded_has_nothing_to_recover(tmp_path: Pat
     with pytest.raises(NothingThere, match="holds no member"):
         examine(tmp_path / "empty")
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_state_of_a_newer_version_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    with pytest.raises(TooNew, match=f"feature version {feature_newest + 1}, and this program speaks {feature_newest}"):
+        restored(tmp_path / "s", [Heir("m1", M1, tmp_path / "d")], feature=feature_newest + 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
+
+
+@pytest.mark.parametrize("where", ["the log", "the snapshot"])
+def test_the_log_of_a_newer_version_is_not_recovered(tmp_path: Path, where: str) -> None:
+    directory = stopped_member(tmp_path / "m1")
+    store = Store.open(directory, "m1").store
+    found = store.restored()
+    last, newer = found.entries[-1], feature_newest + 1
+    if where == "the log":
+        raised = Entry(LogIndex(last.index + 1), last.term, FEATURE, b"%d" % newer)
+        store.write(Batch(BatchNumber(3), entries=(raised,)))
+    else:
+        assert found.snapshot is not None
+        store.write(Batch(BatchNumber(3), snapshot=replace(found.snapshot, feature=newer), install=True))
+    store.close(clean=True)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    with pytest.raises(TooNew, match=f"feature version {newer}"):
+        examine(directory)
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import tenure
+from tenure.cli.demo_processes import free_ports
 
 pytestmark = pytest.mark.e2e
 
@@ -23,25 +24,18 @@ RUN = "import sys; from tenure.server.serve import main; sys.exit(main(dict(a.sp
 SOURCES = str(Path(tenure.__path__[0]).parent)
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 class Process:
     """One member of its own, with what it wrote."""
 
     def __init__(self, folder: Path, *before: str, **flags: str) -> None:
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         self.log = folder / "member.log"
         self._from = 0
         self._from = len(self.said())
         given = {
             "data_dir": str(folder / "data"),
             "api": f"127.0.0.1:{self.port}",
-            "peer": f"127.0.0.1:{free_port()}",
+            "peer": f"127.0.0.1:{free_ports(1)[0]}",
             **flags,
         }
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TENURE_")}

@@ -225,7 +225,8 @@ class Guardian:
         if not tree.childless():
             self._kill()  # the application has ended; what it left behind ends with it
             for pid, status in tree.reap():
-                assert pid != self._stub, status
+                # The init of a namespace tells of the application's end before its own.
+                assert pid != self._stub or self._pid_ns >= 0, status
             if not tree.childless():
                 return
         if self._exec >= 0:
@@ -237,9 +238,10 @@ class Guardian:
         self._timer.set(None)
         self._alarm.set(None)
         was_running, self._running, self._ending, self._ended = self._running, False, False, None
-        if self._go >= 0:
-            os.close(self._go)
-            self._go = -1
+        for fd in (self._go, self._relay):
+            if fd >= 0:
+                os.close(fd)
+        self._go = self._relay = -1
         if was_running:
             self._say(orders.numbered(orders.EXITED, status))
         self._prepare()

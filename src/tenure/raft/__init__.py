@@ -17,7 +17,7 @@ depends on a clock or on who campaigns when: all of `suspicion` and `timing` may
 Who belongs to the cluster stands in the log, in force from append (P7.1). *Observers* get everything and count for
 nothing, *witnesses* vote and hold no state (P8).
 
-Left out, with room made for it: restore and recovery (P1.4).
+Restore and recovery (P1.4) are not of this package: they make whole data directories (`tenure.server.reviving`).
 
 Modules, lowest first: `entries`, `messages`, `events`, `ready` (types); `quorum` (arithmetic); `log` (the log in memory
 and how much of it is durable); `timing` (P6); `freshness`; `state` (all that a member knows; outputs gathered);

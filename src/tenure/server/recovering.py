@@ -17,7 +17,7 @@ from tenure.base.instants import WallMs
 from tenure.leadership.machine import Machine
 from tenure.leadership.state import State
 from tenure.raft.entries import COMMAND, FEATURE, Configuration, Restored
-from tenure.server.reviving import Heir, Revived, revive
+from tenure.server.reviving import Heir, Revived, check_feature, revive
 from tenure.server.snapshot_files import sync
 from tenure.storage import Store
 
@@ -52,7 +52,7 @@ class Remains(Struct, frozen=True):
 
 
 def examine(directory: Path) -> Remains:
-    """Read it all, and leave it as it was. Raises `StorageError`, `UnknownCommand`, `NothingThere`."""
+    """Read it all, and leave it as it was. Raises `StorageError`, `UnknownCommand`, `TooNew`, `NothingThere`."""
     if not directory.is_dir() or not any(directory.iterdir()):
         raise NothingThere(f"{directory} holds no member. Next step: give the --data-dir of the surviving one")
     opened = Store.open(directory, directory.name)
@@ -63,6 +63,7 @@ def examine(directory: Path) -> Remains:
             raise NothingThere(
                 f"{directory} never became part of a cluster. Next step: start it as it was started before"
             )
+        check_feature(restored.feature)
         configuration = restored.configuration if restored.configuration.seats else identity.record.configuration
         lineage = identity.lineage or (identity.record.lineage,)
         if restored.snapshot is not None:
@@ -95,6 +96,7 @@ def _replayed(
             machine.apply(entry.index, entry.term, entry.data)
         elif entry.kind == FEATURE:
             feature = int(entry.data)
+            check_feature(feature)
         index, term = entry.index, entry.term
     newest = max(restored.hard_state.term, term)
     return Remains(member, name, lineage, configuration, first, index, term, newest, feature, machine.state)

@@ -19,6 +19,7 @@ from tenure.base.errors import TenureError
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import WallMs
 from tenure.base.lineages import lineage_max
+from tenure.base.versions import feature_newest
 from tenure.leadership.machine import Machine
 from tenure.leadership.reviving import revived
 from tenure.leadership.state import State
@@ -55,6 +56,19 @@ class Occupied(TenureError):
     """A directory that should be made is there and not empty."""
 
 
+class TooNew(TenureError):
+    """A state of a feature version that this program doesn't speak (P10): to write it again would lose part of it."""
+
+
+def check_feature(feature: int) -> None:
+    """Raise `TooNew` if a state of this feature version isn't this program's to read."""
+    if feature > feature_newest:
+        raise TooNew(
+            f"the state is of feature version {feature}, and this program speaks {feature_newest}. "
+            "Next step: use the tenure that the members ran, or a newer one"
+        )
+
+
 def revive(
     state: State,
     heirs: Sequence[Heir],
@@ -70,8 +84,9 @@ def revive(
     """Turn `state` into that of a new cluster of these members and make their directories. `index` is its place
     in the log, `term` the newest consensus term that is known of the old cluster.
 
-    Raises `Invalid` for a clock that is behind (P2.2), `Occupied`, `StorageError`.
+    Raises `TooNew`, `Invalid` for a clock that is behind (P2.2), `Occupied`, `StorageError`.
     """
+    check_feature(feature)
     for heir in heirs:
         if heir.directory.exists() and any(heir.directory.iterdir()):
             raise Occupied(

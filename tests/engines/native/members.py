@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TypeVar
 
 import uvloop
 
+from tenure.cli.demo_processes import free_ports
 from tenure.engines.native.driver import NativeEngine
 from tenure.leadership.engine import Refused, Request
 from tenure.server.assembly import Assembled, bind, open_store
@@ -51,17 +51,6 @@ async def eventually(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(patience_s):
         while not true():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class Members:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tenure.cli.demo_processes import free_ports
 from tenure.engines.native.driver import NativeEngine
 from tenure.leadership.engine import (
     AmendMember,
@@ -13,7 +14,7 @@ from tenure.leadership.engine import (
     RemoveMember,
     Status,
 )
-from tests.engines.native.members import Members, done, eventually, free_ports, members, refused, run
+from tests.engines.native.members import Members, done, eventually, members, refused, run
 
 
 def another(cluster: Members, *but: str) -> str:
