@@ -17,6 +17,7 @@ from tenure.base.errors import Invalid
 from tenure.base.ids import Boot, MemberId, Nonce
 from tenure.base.instants import MS, WallMs
 from tenure.base.versions import feature_newest
+from tenure.engines.native import pilot
 from tenure.engines.native.changes import record_of
 from tenure.engines.native.driver import NativeEngine
 from tenure.engines.native.inputs import ReplicaSettings, Stage, Staged
@@ -311,6 +312,8 @@ class Assembled:
         gauge("tenure_consensus_leader", "1 on the consensus leader.", lambda: replica.raft.role == "leader")
         gauge("tenure_commit_index", "Committed log index.", lambda: replica.raft.commit)
         gauge("tenure_applied_index", "Applied log index.", lambda: replica.applied)
+        gauge("tenure_feature_version", "What the cluster speaks (P10).", lambda: replica.raft.feature)
+        gauge("tenure_autopilot_waiting", "1 on the leader while the autopilot waits.", lambda: pilot.waits(replica))
         gauge("tenure_answers_failed", "Answers whose client had gone.", lambda: self.engine.answers_failed)
 
 

@@ -1,5 +1,10 @@
 """The autopilot on replicas wired by hand: who is replaced by whom, when, and what it says of that."""
 
+from itertools import pairwise
+
+import pytest
+
+from tenure.base.chance import SplitMix64
 from tenure.base.ids import MemberId
 from tenure.leadership.engine import (
     AmendMember,
@@ -13,6 +18,7 @@ from tenure.leadership.engine import (
     Stepdown,
     Stepped,
 )
+from tenure.raft.entries import Configuration
 from tests.engines.native.cluster import Cluster, Site
 
 QUICK = AutopilotSettings(dead_after_ms=2_000, stabilise_ms=500)
@@ -206,6 +212,53 @@ def test_a_dead_observer_goes_only_if_the_settings_say_so() -> None:
     cluster.answer(cluster.leader, ConfigureAutopilot(asked))
     cluster.run(6_000, until=lambda: not seated(cluster, observer.member))
     assert not seated(cluster, observer.member)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_however_members_come_and_go_it_ends_at_full_strength_one_step_at_a_time(seed: int) -> None:
+    rng = SplitMix64(seed)
+    cluster = flying(settings=AutopilotSettings(dead_after_ms=1_000, stabilise_ms=200))
+    for name in ("m4", "m5"):
+        cluster.join(name, standby="voter")
+    seen: list[Configuration] = [cluster.leader.alive.raft.configuration]
+    for _ in range(14):
+        seats = {seat.id: seat.role for seat in seen[-1].seats}
+        live = [site for site in cluster.sites if site.replica is not None and site.member in seats]
+        dead = [site for site in cluster.sites if site.replica is None and site.member in seats]
+        living_voters = [site for site in live if seats[site.member] == "voter"]
+        dice = rng.below(3)
+        if dice == 0 and len(living_voters) == 3:
+            cluster.kill(living_voters[rng.below(3)])
+        elif dice == 1 and dead:
+            cluster.restart(dead[rng.below(len(dead))])
+        watch(cluster, seen, 200 + rng.below(1_600))
+    for site in cluster.sites:
+        if site.replica is None and seen[-1].seat(site.member) is not None:
+            cluster.restart(site)
+    watch(cluster, seen, 8_000)
+    assert len(seen) > 2, "somebody was replaced"
+    last = seen[-1]
+    living = {site.member for site in cluster.sites if site.replica is not None and not site.replica.stopped}
+    assert len(last.voters()) == 3
+    assert set(last.voters()) <= living
+    for before, after in pairwise(seen):
+        assert len(set(before.voters()) ^ set(after.voters())) <= 1, "one voter at a time"
+        assert len(after.voters()) >= 3, "never below what is wanted"
+
+
+def watch(cluster: Cluster, seen: list[Configuration], ms: int) -> None:
+    """Let time pass, and note every configuration that the leader has had in force."""
+
+    def look() -> bool:
+        for site in cluster.sites:
+            if site.replica is not None and site.replica.raft.is_serving:
+                now = site.replica.raft.configuration
+                if now.index > seen[-1].index:
+                    assert seen[-1].index <= site.replica.raft.commit, "one change at a time"
+                    seen.append(now)
+        return False
+
+    cluster.run(ms, until=look)
 
 
 def seated(cluster: Cluster, member: MemberId) -> bool:

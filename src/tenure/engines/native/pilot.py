@@ -150,6 +150,11 @@ def _last_said(replica: "Replica") -> Said | None:
     return (remarks[-1].kind, remarks[-1].member, remarks[-1].reason) if remarks else None
 
 
+def waits(replica: "Replica") -> bool:
+    """Whether the autopilot works here and can't do what it should."""
+    return replica.pilot is not None and _state(replica.pilot.verdict)[0] == "waiting"
+
+
 def view(replica: "Replica") -> AutopilotView:
     """What the autopilot says here: all of it on the leader, elsewhere only what is replicated."""
     pilot, configuration = replica.pilot, replica.raft.configuration
