@@ -4,9 +4,13 @@ SHELL := bash
 .PHONY: help setup demo test verify lint fix sim mutants golden bench lab faults docs
 
 PY := .venv/bin/python
+# Hundreds of our processes are started: none of them compiles the sources anew, nor leaves anything beside them.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+export PYTHONDONTWRITEBYTECODE :=
 SEEDS ?= 100
 ROUNDS ?= 10
 SIM_SECONDS ?= 90
+PARALLEL := -n 4 --dist loadfile
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
@@ -21,11 +25,12 @@ test: ## everything that CI runs: style, types, layers, simulation, and all test
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory lint
 	@$(PY) -m tests.sim --kept --seeds 100000 --budget-seconds $(SIM_SECONDS)
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q $(PARALLEL) -m "not e2e"
+	@$(PY) -m pytest -q -m e2e
 
 verify: setup lint ## read-only gate in under 2 minutes: style, types, layers, unit and golden tests, a short simulation
-	@$(PY) -m tests.sim --kept --seeds 100000 --budget-seconds 30
-	@$(PY) -m pytest -q -p no:cacheprovider -m "not e2e and not integration"
+	@$(PY) -m tests.sim --kept --seeds 100000 --budget-seconds 15
+	@$(PY) -m pytest -q $(PARALLEL) -p no:cacheprovider -m "not e2e and not integration and not slow"
 
 lint: setup
 	@.venv/bin/ruff format --check --quiet .

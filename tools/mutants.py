@@ -72,12 +72,14 @@ class Workshop:
         for name in ("src", "tests"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy2(ROOT / "pyproject.toml", folder)
+        sys.pycache_prefix = None  # compiled files are copied with their sources
         compileall.compile_dir(folder, quiet=2, workers=0)
 
     def strike(self, source: Path, module: str, arguments: Sequence[str], seconds: float) -> Strike:
         """Run a module of tests on the sources in `source`."""
         path = f"{source}{os.pathsep}{self.folder}"
         environment = dict(os.environ, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1", CI="1")
+        environment.pop("PYTHONPYCACHEPREFIX", None)
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # a run is a second of plugins and a tenth of tests
         try:
             done = subprocess.run(

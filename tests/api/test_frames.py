@@ -130,6 +130,7 @@ def test_every_form_of_length_is_read_and_written(length: int) -> None:
         (masked(1, b"x", reserved=0x40), 1002),
         (masked(8, b"\x03\xe8bye"), 1000),
     ],
+    ids=["binary", "too long", "reserved bits", "close"],
 )
 def test_the_end_has_a_code_and_nothing_is_read_behind_it(sent: bytes, code: int) -> None:
     frames = Frames(LIMIT)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -199,6 +200,7 @@ class World:
         self.held += len(leading)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32),
     rates=st.lists(st.sampled_from([SLOW, Fraction(1), FAST]), min_size=1, max_size=4),

@@ -71,8 +71,8 @@ MUTANTS = (
     ),
     Mutant(
         "shrinks-below-what-is-wanted", "P7.2", "engines/native/autopilot.py",
-        "if dead and len(seats) > number else None\n",
-        "if dead else None\n",
+        "surplus = _remove_one(view, dead) if len(seats) > number else None\n",
+        "surplus = _remove_one(view, dead)\n",
         "the dead voter goes before, or without, anybody in its place",
         (_TABLE, _STORIES + "test_without_a_standby_it_says_so_once_and_waits"),
     ),

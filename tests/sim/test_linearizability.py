@@ -224,6 +224,7 @@ def test_long_histories_are_judged_right(load: Load) -> None:
     assert check(history) == ()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_operations() -> None:
     history = executed(8, 100_000, busy)
     assert check(history) == ()

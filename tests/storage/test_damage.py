@@ -117,6 +117,7 @@ def test_an_undamaged_crash_is_whole(crash: tuple[Image, list[Restored]], tmp_pa
     assert judged(image, wanted, tmp_path / "d") == "whole"
 
 
+@pytest.mark.slow
 def test_a_flip_in_the_wal_never_loses_more_than_the_last_transaction(
     crash: tuple[Image, list[Restored]], tmp_path: Path
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_flip_in_the_wal_never_loses_more_than_the_last_transaction(
     assert outcomes <= {"refused", "torn"}, "every byte of the round is under a checksum"
 
 
+@pytest.mark.slow
 def test_the_walk_tells_each_byte_of_the_last_three_transactions(crash: tuple[Image, list[Restored]]) -> None:
     """All bytes of the frame headers, with several masks, and many of the pages: only the last one may look torn."""
     wal, file = crash[0].files[WAL], Path("wal")
@@ -162,6 +164,7 @@ def test_the_walk_takes_what_sqlite_takes(crash: tuple[Image, list[Restored]]) -
     assert found.torn is None
 
 
+@pytest.mark.slow
 def test_any_torn_last_transaction_is_dropped_and_noted(crash: tuple[Image, list[Restored]], tmp_path: Path) -> None:
     """Before its sync any part of a transaction may be on the disk, its end too: some frames, and half frames."""
     image, wanted = crash
@@ -263,12 +266,14 @@ def test_a_tail_taken_back_without_a_trace_shows_in_the_number_for_the_peers(
 # --- the database
 
 
+@pytest.mark.slow
 def test_a_flip_in_the_database_is_found_or_harmless(stopped: tuple[Image, list[Restored]], tmp_path: Path) -> None:
     outcomes = flips_in_database(*stopped, tmp_path / "d")
     assert outcomes.count("refused") > len(outcomes) // 4
     assert "torn" not in outcomes
 
 
+@pytest.mark.slow
 def test_a_flip_in_the_database_below_a_wal_is_found_or_harmless(
     crash: tuple[Image, list[Restored]], tmp_path: Path
 ) -> None:

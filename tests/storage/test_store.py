@@ -111,6 +111,7 @@ def test_batches_in_one_life_leave_the_same(tmp_path: Path) -> None:
     assert same(restored(tmp_path), states(history())[-1])
 
 
+@pytest.mark.slow
 @seed(5)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())

@@ -103,8 +103,6 @@ class Reader:
 
     def finish(self) -> tuple[Header, Trailer]:
         """All bytes were fed."""
-        if self._state == "magic" and bytes(self._held) != _MAGIC[: len(self._held)]:
-            raise BadSnapshot("foreign", "this is no snapshot of Tenure's")
         if self.header is None or self.trailer is None:
             raise BadSnapshot(
                 "cut_off", f"the snapshot ends after {self._size + len(self._held)} bytes, before its end"

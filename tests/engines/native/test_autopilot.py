@@ -40,8 +40,8 @@ def view(
     """`m1 m2 m3:dead m4:standby`: the first leads; voters if nothing else is said of them.
 
     Words: observer, standby, witness, standby-witness (roles); dead, silent (not for long enough yet), unseen (by the
-    leader alone), lagging, fresh (has not been steady for long), known (the first standby hears it). `made`: voters and
-    witnesses wanted, when they aren't just what there is.
+    leader alone), lagging, fresh (has not been steady for long), known (the first standby hears it), answering (the
+    leader, though lost to the others). `made`: voters and witnesses wanted, when they aren't just what there is.
     """
     words = [(name, set(rest.split(","))) for name, _, rest in (part.partition(":") for part in members.split())]
     me = member_id(words[0][0])
@@ -55,7 +55,7 @@ def view(
         if "known" in said:
             unheard_by -= standbys
         lag = 5 * LAG_MAX if "lagging" in said else 0
-        answers = not lost and "unseen" not in said
+        answers = (not lost and "unseen" not in said) or "answering" in said
         silent_ms = DEAD_MS if "dead" in said else DEAD_MS - 1 if "silent" in said else 0
         steady_ms = STEADY_MS - 1 if "fresh" in said else 0 if lost else STEADY_MS
         watched[member_id(name)] = Watched(Sight(answers, unheard_by, lag, BOOT), silent_ms, steady_ms)
@@ -103,6 +103,7 @@ def said(verdict: Act | Stay) -> str:
         ("m1 m2 m3 m4:dead m5:dead m6:standby", None, "promote m6"),
         ("m1 m2 m3 m4:dead m5:dead m6", (5, 0), "remove m4"),
         ("m1 m2 m3 m5:dead m6", (5, 0), "no_standby"),
+        ("m1 m2 m3 m4:unseen m5:dead,answering m6:dead m7:dead", (6, 0), "remove m6"),
         ("m1 m2 m3 m5:dead m6 m7:standby", (5, 0), "promote m7"),
         # nothing that the quorum would not survive
         ("m1 m2:dead m3:dead m4:standby", None, "no_quorum"),

@@ -178,7 +178,7 @@ def _restore(view: View, role: VotingRole) -> Act | Stay | None:
     dead = sorted((seat for seat in seats if _is_dead(view, seat)), key=lambda seat: (-_silent(view, seat), seat.id))
     total = wanted(view.settings, view.configuration)
     number = total.witnesses if role == "witness" else total.voters - total.witnesses
-    surplus = _remove(view, dead[0], "its place is taken") if dead and len(seats) > number else None
+    surplus = _remove_one(view, dead) if len(seats) > number else None
     if isinstance(surplus, Act) or len(seats) - len(dead) >= number:
         return surplus
     gone = dead[0] if dead else None
@@ -224,6 +224,12 @@ def _standby(view: View, role: VotingRole, gone: Seat | None) -> Seat | Stay:
 
 def _remove(view: View, seat: Seat, why: str) -> Act | Stay:
     return _checked(view, Act(Remove(seat.id), "remove", seat.name, f"{_long(view, seat)}; {why}"))
+
+
+def _remove_one(view: View, dead: Sequence[Seat]) -> Act | Stay | None:
+    """The longest dead whose removal the quorum survives: one may answer the leader though nobody else hears it."""
+    verdicts = [_remove(view, seat, "its place is taken") for seat in dead]
+    return next((verdict for verdict in verdicts if isinstance(verdict, Act)), verdicts[0] if verdicts else None)
 
 
 def _checked(view: View, act: Act) -> Act | Stay:
