@@ -1,7 +1,7 @@
 # Every target does its own set-up on a fresh Debian machine (tools/setup.sh). `make help` lists them.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test verify lint fix sim mutants golden bench lab faults docs
+.PHONY: help setup demo test verify lint fix sim mutants golden bench lab faults docs endurance
 
 PY := .venv/bin/python
 # Hundreds of our processes are started: none of them compiles the sources anew, nor leaves anything beside them.
@@ -56,6 +56,9 @@ golden: setup ## rewrite the outputs of the golden scripts, to be reviewed as a 
 bench: ## Tenure and etcd side by side, ROUNDS=10 interleaved rounds
 	@tools/setup.sh bench
 	@$(PY) -m bench.run --rounds $(ROUNDS) $(ARGS)
+
+endurance: setup ## a million writes over 10 000 keys: disk, memory, lateness, catch-up, restarts (ARGS=…)
+	@$(PY) -m bench.endurance $(ARGS)
 
 lab: setup ## real members in network namespaces: fail-over in round trips, loss, partitions (ARGS=…, docs/lab.md)
 	@$(PY) -m lab $(ARGS)

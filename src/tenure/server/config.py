@@ -89,6 +89,9 @@ options: Final[tuple[Option, ...]] = (
     Option("election_floor_ms", "integer", 75, "The least silence that counts as a lost leader.", 20, 10_000),
     Option("snapshot_entries", "integer", 10_000, "A snapshot is taken after so many entries…", 10, 10_000_000),
     Option("snapshot_bytes", "integer", 8 * 1024 * 1024, "…or so many bytes of them.", 64 * 1024, 2**30),
+    Option("log_kept_entries", "integer", 10_000, "Entries kept below a snapshot, for the absent.", 0, 10_000_000),
+    Option("log_held_entries", "integer", 100_000, "Entries kept at most for one that is behind.", 0, 10_000_000),
+    Option("snapshot_rate_bytes", "integer", 32 * 1024 * 1024, "Bytes of snapshots sent a second.", 64 * 1024, 2**34),
     Option("shutdown_ms", "integer", 10_000, "How long a planned stop may take for handing over.", 0, 600_000),
     Option("realtime", "switch", False, "Ask the kernel for a real-time class (SCHED_RR); it may be refused."),
     Option("log_level", "text", "info", "What is logged.", choices=("debug", "info", "warning", "error"), reloads=True),
@@ -156,6 +159,9 @@ class Config:
     election_floor_ms: int
     snapshot_entries: int
     snapshot_bytes: int
+    log_kept_entries: int
+    log_held_entries: int
+    snapshot_rate_bytes: int
     shutdown_ms: int
     realtime: bool
     log_level: str
