@@ -55,6 +55,20 @@ SHIPPING = (
         ("storage/test_pieces.py::test_another_image_than_the_staged_one_is_written_as_a_whole",),
     ),
     Mutant(
+        "next-snapshot-begun-too-early", "P4.6", "engines/native/replica.py",
+        " and not self.raft.snapshot_is_due_on_disk:\n",
+        ":\n",
+        "its pieces take the place of those that the batch on its way names",
+        ("engines/native/test_replica.py::test_the_next_snapshot_is_begun_only_when_the_last_one_is_on_the_disk",),
+    ),
+    Mutant(
+        "piece-behind-an-install-taken", "P4.6", "storage/pieces.py",
+        "        return number == 0 or (self._begun is not None and self._end == self._begun + number)\n",
+        "        return True\n",
+        "a piece that was on its way ends the process, or counts for another snapshot",
+        ("storage/test_pieces.py::test_a_piece_that_comes_behind_an_install_belongs_to_nothing_any_more",),
+    ),
+    Mutant(
         "elected-with-half-a-state", "P3.4", "engines/native/replica.py",
         "self._go_on_installing(at_once=True)  #",
         "pass  #",

@@ -82,6 +82,21 @@ def test_an_image_that_is_begun_anew_takes_the_place_of_what_was_staged(tmp_path
     assert restored(tmp_path).snapshot == snapshot(4, PIECES[3:])
 
 
+def test_a_piece_that_comes_behind_an_install_belongs_to_nothing_any_more(tmp_path: Path) -> None:
+    """It was on its way to the disk's thread when the batch with another snapshot came. (It ended the process.)"""
+    store = opened(tmp_path).store
+    assert store.stage(0, PIECES[0])
+    store.write(Batch(BatchNumber(1), snapshot=snapshot(9, (b"abc", b"d")), install=True))
+    assert not store.stage(1, PIECES[1]), "given up, and told so"
+    assert store.stage(0, PIECES[0])
+    assert store.stage(1, PIECES[1])
+    assert not store.stage(3, PIECES[3])
+    store.write(Batch(BatchNumber(2), snapshot=snapshot(12, PIECES[:2]), install=True))
+    tidied(store)
+    assert len(rows(tmp_path)) == 2
+    assert restored(tmp_path).snapshot == snapshot(12, PIECES[:2])
+
+
 def test_another_image_than_the_staged_one_is_written_as_a_whole(tmp_path: Path) -> None:
     """An install comes in between: the pieces are of something else, or fewer."""
     store = opened(tmp_path).store

@@ -153,6 +153,12 @@ class Raft:
         return self._core.log.durable
 
     @property
+    def snapshot_is_due_on_disk(self) -> bool:
+        """Whether a snapshot waits for the disk, or is on its way to it."""
+        disk = self._core.disk
+        return disk.snapshot is not None or (disk.in_flight is not None and disk.in_flight.snapshot)
+
+    @property
     def first_index(self) -> LogIndex:
         """First index that the log still holds."""
         return self._core.log.first

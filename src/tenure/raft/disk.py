@@ -104,7 +104,7 @@ def next_batch(core: Core) -> Batch | None:
         known_batches=dict(core.known_batches) if disk.known_dirty else None,
         send_after_persist=tuple(disk.promises),
     )
-    disk.in_flight = InFlight(number, end, end, core.now, hard_state)
+    disk.in_flight = InFlight(number, end, end, core.now, hard_state, disk.snapshot is not None)
     log.unsaved = LogIndex(end + 1)
     disk.dirty = disk.hard_state_dirty = disk.known_dirty = disk.install = False
     disk.snapshot = disk.compact_to = disk.truncate_from = None

@@ -213,6 +213,7 @@ class InFlight:
     cap: LogIndex
     since: Instant
     hard_state: HardState
+    snapshot: bool
 
 
 @dataclass(slots=True)

@@ -35,12 +35,15 @@ class Pieces:
         """Row of the first staged piece."""
         self._size = self._crc = 0
 
+    def takes(self, number: int) -> bool:
+        """Whether piece `number` is the next of what is being staged. Not when another snapshot came in between."""
+        return number == 0 or (self._begun is not None and self._end == self._begun + number)
+
     def stage(self, connection: apsw.Connection, number: int, data: bytes) -> None:
         """Put piece `number` of the next image; 0 begins it anew."""
+        assert self.takes(number)
         if number == 0:
             self._begun, self._size, self._crc = self._end, 0, 0
-        assert self._begun is not None, "an image begins with its piece 0"
-        assert self._end == self._begun + number, f"piece {number} after {self._end - self._begun}"
         connection.execute(_PUT, (self._end, data))
 
     def staged(self, data: bytes) -> None:

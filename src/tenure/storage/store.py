@@ -174,11 +174,14 @@ class Store:
             self._image_pages = batch.snapshot.image.size // page_bytes
             self._vacuum_due = True
 
-    def stage(self, number: int, data: bytes) -> None:
+    def stage(self, number: int, data: bytes) -> bool:
         """Piece `number` of the next snapshot's image, durable on return; the batch with that snapshot finds it here.
 
-        0 begins an image, and ends one that was begun before. `NoSpace`: nothing was written.
+        0 begins an image, and ends one that was begun before. False: what it belongs to was ended by another snapshot.
+        `NoSpace`: nothing was written.
         """
+        if not self._pieces.takes(number):
+            return False
         self._begin()
         try:
             self._pieces.stage(self._connection, number, data)
@@ -186,6 +189,7 @@ class Store:
         except (apsw.Error, StorageError) as error:
             raise self._give_up(error) from error
         self._pieces.staged(data)
+        return True
 
     def set_founding(self, state: State, record: Record | None, lineage: tuple[Nonce, ...] = ()) -> None:
         """Durable on return (P1.2). Sealing begins the lineage with the record's nonce (P1.1), unless it is given."""

@@ -109,11 +109,10 @@ class DiskThread:
     def _piece(self) -> None:
         piece = self._pieces.popleft()
         try:
-            self._store.stage(piece.number, piece.data)
+            kept = self._store.stage(piece.number, piece.data)
         except NoSpace:
-            piece.staged(False)
-        else:
-            piece.staged(True)
+            kept = False
+        piece.staged(kept)
 
     def _tidy(self) -> None:
         """Checkpoints at once when due; the rest piece by piece, and only while no batch waits."""

@@ -64,6 +64,7 @@ class Site:
         self.inbox: deque[Input] = deque()
         self.deadline = NEVER
         self.pending_batch: Batch | None = None
+        self.waited = 0
         self.answers: dict[int, AnyResult] = {}
         self.transitions: list[Transition] = []
         self.effects: list[Effects] = []
@@ -121,6 +122,8 @@ class Cluster:
         """Pieces of snapshots that went to a disk by themselves."""
         self.space = True
         """Whether disks have room for such pieces."""
+        self.disk_rounds = 0
+        """How many rounds of deliveries a batch takes; pieces take none."""
         self._broken: set[tuple[MemberId, MemberId]] = set()
         for site in self.sites:
             site.start()
@@ -216,7 +219,9 @@ class Cluster:
         for site in self.sites:
             if site.replica is None:
                 continue
-            if site.pending_batch is not None:
+            site.waited += site.pending_batch is not None
+            if site.pending_batch is not None and site.waited > self.disk_rounds:
+                site.waited = 0
                 batch, site.pending_batch = site.pending_batch, None
                 site.disk.write(batch)
                 for envelope in batch.send_after_persist:

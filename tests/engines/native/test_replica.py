@@ -384,6 +384,32 @@ def test_a_large_snapshot_is_taken_over_many_turns_while_the_state_goes_on() -> 
     assert site.alive.machine.hash() == cluster.leader.alive.machine.hash()
 
 
+def test_the_next_snapshot_is_begun_only_when_the_last_one_is_on_the_disk() -> None:
+    """Else its first pieces would take the place of those that the batch on its way names."""
+    cluster = elected(1, limits=large())
+    only = cluster.leader
+    cluster.disk_rounds = 3
+    writes: list[int] = []
+    begun: list[tuple[int, int]] = []
+
+    def watch() -> bool:
+        for effects in only.effects:
+            if effects.stage is not None and effects.stage.number == 0:
+                begun.append((effects.stage.index, len(writes)))
+            if effects.write is not None and effects.write.snapshot is not None:
+                writes.append(effects.write.snapshot.index)
+        only.effects.clear()
+        return False
+
+    for number in range(300):
+        cluster.ask(only, KvPut(f"k{number % 7}", b"%d" % number))
+        if number % 10 == 9:
+            cluster.run(5, until=watch)
+    cluster.run(5_000, until=watch)
+    assert len(writes) > 3
+    assert [done for _, done in begun] == list(range(len(begun))), "one begins, one is written, the next begins"
+
+
 def test_without_space_for_its_pieces_a_snapshot_is_given_up_and_taken_later() -> None:
     cluster = elected(1, limits=large())
     cluster.space = False

@@ -321,7 +321,7 @@ class Replica:
         desk.rounds.applied(self.applied)
         if self._first_is_due:
             self._tell_first(committed)
-        if self._camera.is_due:
+        if self._camera.is_due and not self.raft.snapshot_is_due_on_disk:
             self._take_snapshot()
 
     def _take_snapshot(self) -> None:
