@@ -64,6 +64,10 @@ def test_the_list_shows_roles_and_how_far_each_is(member: Tenure) -> None:
     ("words", "request_"),
     [
         (("add", "m4", "--id", ID, "--peer", "h:4", "--priority", "-2"), AddMember(ID, "m4", "h:4", -2)),
+        (
+            ("add", "m4", "--id", ID, "--peer", "h:4", "--standby", "voter"),
+            AddMember(ID, "m4", "h:4", 0, standby="voter"),
+        ),
         (("promote", "m4"), PromoteMember("m4")),
         (("promote", "m4", "--witness", "--if-index", "57"), PromoteMember("m4", "witness", 57)),
         (("demote", "m1"), DemoteMember("m1")),
@@ -72,6 +76,7 @@ def test_the_list_shows_roles_and_how_far_each_is(member: Tenure) -> None:
         (("replace", "w1", "--by", "m4"), ReplaceMember("w1", "m4", "witness")),
         (("replace", "w1", "--by", "m4", "--as", "voter"), ReplaceMember("w1", "m4")),
         (("amend", "m1", "--peer", "h:9", "--priority", "0"), AmendMember("m1", "h:9", 0)),
+        (("amend", "m1", "--standby", "witness"), AmendMember("m1", None, None, standby="witness")),
     ],
 )
 def test_each_command_asks_for_just_what_it_says(
@@ -153,4 +158,4 @@ def test_promote_waits_until_it_has_caught_up_if_it_is_told_to(member: Tenure, e
 def test_an_amendment_says_what_is_to_change(member: Tenure, engine: Scripted) -> None:
     said: Said = member("amend", "m1")
     assert (said.code, asked(engine)) == (2, [])
-    assert "--peer or --priority" in said.err
+    assert "--peer, --priority or --standby" in said.err

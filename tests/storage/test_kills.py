@@ -24,7 +24,8 @@ calls: Final = ("pwrite64", "fdatasync", "fsync", "write", "ftruncate", "rename"
 def life(directory: Path, told: Path, *fault: str) -> int:
     tool = shutil.which("strace")
     assert tool, "this test needs strace (tools/setup.sh test installs it)"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    path = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}  # that would be calls of its own
     trace = [tool, "-f", "-qq", "-y", "-o", str(told.with_suffix(".strace")), "-e", f"trace={','.join(calls)}"]
     command = [*trace, *fault, sys.executable, "-m", "tests.storage.life", str(directory), str(told)]
     return subprocess.run(command, env=environment, check=False, capture_output=True).returncode

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import click
 
@@ -28,7 +28,7 @@ from tenure.leadership.engine import (
     RemoveMember,
     ReplaceMember,
 )
-from tenure.leadership.members import VotingRole
+from tenure.leadership.members import Standby, VotingRole
 
 F = TypeVar("F", bound=Callable[..., Any])
 _look_again_s: Final = 0.25
@@ -48,6 +48,7 @@ def _changes(command: F) -> F:
     return dry_run(if_index(command))
 
 
+_standbys: Final = click.Choice(get_args(Standby))
 _wait = click.option("--wait", type=DURATION, help="Wait so long for it to join and catch up.  [default: don't]")
 
 
@@ -76,13 +77,22 @@ def list_command(asking: Asking, *, stale: bool) -> int:
 @click.option("--id", "member", required=True, metavar="HEX", help="The id that its data directory drew.")
 @click.option("--peer", required=True, metavar="HOST:PORT", help="Where the others reach it.")
 @click.option("--priority", type=int, default=0, show_default=True, help="Who leads first, the greater the sooner.")
+@click.option("--standby", type=_standbys, default="no", show_default=True, help="What the autopilot may make of it.")
 @_changes
 @asks
 def add(
-    asking: Asking, *, name: str, member: str, peer: str, priority: int, dry_run: bool, if_index: int | None
+    asking: Asking,
+    *,
+    name: str,
+    member: str,
+    peer: str,
+    priority: int,
+    standby: Standby,
+    dry_run: bool,
+    if_index: int | None,
 ) -> int:
     """Add NAME as an observer. `tenure serve --join` does this by itself."""
-    return _make(asking, AddMember(MemberId(member), name, peer, priority, if_index, dry_run))
+    return _make(asking, AddMember(MemberId(member), name, peer, priority, if_index, dry_run, standby))
 
 
 @command.command("promote")
@@ -143,15 +153,23 @@ def replace(
 @click.argument("name")
 @click.option("--peer", metavar="HOST:PORT", help="Where the others reach it from now on.")
 @click.option("--priority", type=int, help="Who leads first, the greater the sooner.")
+@click.option("--standby", type=_standbys, help="What the autopilot may make of an observer.")
 @_changes
 @asks
 def amend(
-    asking: Asking, *, name: str, peer: str | None, priority: int | None, dry_run: bool, if_index: int | None
+    asking: Asking,
+    *,
+    name: str,
+    peer: str | None,
+    priority: int | None,
+    standby: Standby | None,
+    dry_run: bool,
+    if_index: int | None,
 ) -> int:
-    """Give NAME another peer address or priority."""
-    if peer is None and priority is None:
-        raise Invalid("NAME", "say what is to change: --peer or --priority")
-    return _make(asking, AmendMember(name, peer, priority, if_index, dry_run))
+    """Give NAME another peer address or priority, or make it a standby."""
+    if peer is None and priority is None and standby is None:
+        raise Invalid("NAME", "say what is to change: --peer, --priority or --standby")
+    return _make(asking, AmendMember(name, peer, priority, if_index, dry_run, standby))
 
 
 # --- making a change ------------------------------------------------------------------------------------------------
