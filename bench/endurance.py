@@ -57,7 +57,8 @@ class Member:
         try:
             message = request(method, path, f"127.0.0.1:{self.api}", body)
             lane.ask(message, lambda found: None if answer.done() else answer.set_result(found))
-            found = await asyncio.wait_for(answer, 10)
+            async with asyncio.timeout(10):
+                found = await answer
         finally:
             lane.close()
         if found is None:

@@ -252,7 +252,8 @@ class EtcdSide:
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         try:
             lane.ask(grpc(message), lambda body: None if answer.done() else answer.set_result(body))
-            body = await asyncio.wait_for(answer, timeout_s)
+            async with asyncio.timeout(timeout_s):  # wait_for may swallow a cancellation (python/cpython#86296)
+                body = await answer
         finally:
             lane.close()
         if body is None:

@@ -113,7 +113,8 @@ class OpenLoop:
             await asyncio.sleep(_WARM_S)
             self._struck = time.perf_counter()
             strike()
-            return await asyncio.wait_for(self._first, failover_s_max)
+            async with asyncio.timeout(failover_s_max):
+                return await self._first
         finally:
             self._task.cancel()
 

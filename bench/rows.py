@@ -107,7 +107,7 @@ async def _hand_over(side: Side, leader: int, name: str) -> float:
             async with asyncio.timeout(hand_over_s_max):
                 return await (office.stepdown_ms() if name == "stepdown" else office.crash_ms())
         except (TimeoutError, OSError) as error:
-            print(f"  {name}: no hand-over within {hand_over_s_max} s ({error!r}), once more")
+            print(f"  {name}: no hand-over within {hand_over_s_max} s ({error!r}), once more", flush=True)
             leader = await side.settled()
         finally:
             await office.close()

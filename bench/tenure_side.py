@@ -167,7 +167,8 @@ class TenureSide:
         try:
             message = request(method, path, self.apis[member], body)
             lane.ask(message, lambda found: None if answer.done() else answer.set_result(found))
-            found = await asyncio.wait_for(answer, 10)
+            async with asyncio.timeout(10):
+                found = await answer
         finally:
             lane.close()
         if found is None:
