@@ -1,7 +1,8 @@
 """`python -m bench.endurance`: many writes over few keys, and what that leaves: disk, memory, lateness, restarts.
 
 Three `tenure serve` with their default settings take `--writes` puts over `--keys` keys. Early on one follower is
-killed; after 60 % of the writes it comes back, far behind, and catches up while they go on. Then members are restarted.
+killed; after 60 % of the writes it comes back, far behind, and catches up while they go on; after 80 % an observer
+joins with an empty directory. Then members are restarted.
 Printed are the largest disk and memory that a member had, how late its loop was, how long writes took and the longest
 time without one, the catch-up, and the restarts.
 """
@@ -37,12 +38,12 @@ look_s: Final = 0.25
 class Member:
     """One process, its folder, and the most that it ever had."""
 
-    def __init__(self, name: str, api: int, peer: int, cluster: str, folder: Path, flags: list[str]) -> None:
+    def __init__(self, name: str, api: int, peer: int, folder: Path, flags: list[str]) -> None:
         self.name = name
         self.api = api
         self.folder = folder / name
         command = [TENURE, "serve", "--name", name, "--data-dir", str(self.folder), "--api", f"127.0.0.1:{api}"]
-        command += ["--peer", f"127.0.0.1:{peer}", "--cluster", cluster, *flags]
+        command += ["--peer", f"127.0.0.1:{peer}", *flags]
         self.child = Child(name, command, folder)
         self.disk_mb = 0.0
         self.rss_mb = 0.0
@@ -164,10 +165,13 @@ class Endurance:
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options = options
-        ports = free_ports(6)
-        cluster = ",".join(f"{name}=127.0.0.1:{port}" for name, port in zip(NAMES, ports[3:], strict=True))
+        apis, peers = free_ports(4), free_ports(4)
+        cluster = ",".join(f"{name}=127.0.0.1:{port}" for name, port in zip(NAMES, peers, strict=False))
         flags = [part for flag in options.flag for part in ("--" + flag).split("=", 1)]
-        self.members = [Member(name, ports[at], ports[3 + at], cluster, folder, flags) for at, name in enumerate(NAMES)]
+        founding = ["--cluster", cluster, *flags]
+        self.members = [Member(name, apis[at], peers[at], folder, founding) for at, name in enumerate(NAMES)]
+        joining = ["--join", ",".join(f"http://127.0.0.1:{port}" for port in apis[:3]), *flags]
+        self.fresh = Member("o1", apis[3], peers[3], folder, joining)
         self.rows: list[tuple[str, str]] = []
 
     def note(self, what: str, figure: str) -> None:
@@ -219,7 +223,7 @@ class Endurance:
             self.note(f"{member.name}: loop lateness (of late ones)", late)
 
     async def write(self) -> None:
-        """All writes, with a follower that is away for a while."""
+        """All writes, with a follower that is away for a while, and an observer that comes anew."""
         options, leader = self.options, await self.leader()
         value = "v" * options.value_bytes
         host = f"127.0.0.1:{leader.api}"
@@ -239,13 +243,19 @@ class Endurance:
         away.child.reap()
         await self.after(writes, 0.6)
         before = len(writes.times)
-        await self.catch_up(away, leader, writes)
+        await self.catch_up(away, leader, writes, "a follower that was away")
         during = writes.times[before:]
+        await self.after(writes, 0.8)
+        before = len(writes.times)
+        await self.catch_up(self.fresh, leader, writes, "a fresh observer")
+        self.members.append(self.fresh)
+        joining = writes.times[before:]
         await writes.over.wait()
         took = time.perf_counter() - begun
         self.note("writes", f"{writes.done} in {took:.0f} s: {writes.done / took:.0f}/s, {writes.failed} failed")
         self.note("write latency", self.latency(writes.times))
-        self.note("write latency during the catch-up", self.latency(during))
+        self.note("write latency while the follower catches up", self.latency(during))
+        self.note("write latency while the observer does", self.latency(joining))
         self.note("longest time without an acknowledged write", f"{writes.longest_gap_s * 1000:.0f} ms")
 
     @staticmethod
@@ -260,8 +270,8 @@ class Endurance:
         """Wait for a part of the writes."""
         await writes.reached(int(share * self.options.writes))
 
-    async def catch_up(self, away: Member, leader: Member, writes: Writes) -> None:
-        """It comes back to a log that was cut long ago."""
+    async def catch_up(self, away: Member, leader: Member, writes: Writes, who: str) -> None:
+        """It comes to a log that was cut long ago."""
         behind = (await leader.status())["consensus"]["applied_index"]
         started = time.perf_counter()
         away.child.start()
@@ -274,9 +284,9 @@ class Endurance:
                 return bool(last - (await away.status())["consensus"]["applied_index"] < caught_up_entries)
             return False
 
-        await self.until(near, "the follower doesn't catch up")
+        await self.until(near, f"{who} doesn't catch up")
         took = time.perf_counter() - started
-        self.note("a follower that was away catches up while writes go on", f"{took:.2f} s ({behind} entries behind)")
+        self.note(f"{who} catches up while writes go on", f"{took:.2f} s ({behind} entries behind)")
 
     async def restarts(self) -> None:
         """A follower by kill -9, then all members by SIGTERM."""
@@ -301,7 +311,7 @@ class Endurance:
         for member in self.members:
             await self.until(member.ready, f"{member.name} is not ready again")
         took, spent = time.perf_counter() - started, max(member.child.cpu_s() for member in self.members)
-        self.note("restart of all three after SIGTERM, to all ready", f"{took:.2f} s ({spent:.2f} s of a core each)")
+        self.note("restart of all four after SIGTERM, to all ready", f"{took:.2f} s ({spent:.2f} s of a core each)")
         for member in self.members:
             member.look()
 
