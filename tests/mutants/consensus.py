@@ -276,7 +276,7 @@ LOG = (
         "    end = min(core.commit, ",
         "    end = min(core.log.last_index, ",
         "what may yet be taken back is applied and told",
-        ("golden:only_what_is_committed_is_applied",),
+        ("golden:only_what_is_committed_is_applied", "sim:0..8"),
     ),
     Mutant(
         "next-off-by-one-after-a-snapshot", "P4.6", "raft/replication.py",
