@@ -25,6 +25,13 @@ CHANGES = (
         ("golden:p7_1_a_change_expects_the_members_that_its_author_saw",),
     ),
     Mutant(
+        "new-leader-takes-all-for-alive", "P7.1", "raft/census.py",
+        "(one.beat_acked or one.acked_at) and ",
+        "",
+        "a leader just elected builds a quorum on members that it has never heard",
+        ("golden:p7_a_new_leader_counts_only_whom_it_has_heard",),
+    ),
+    Mutant(
         "replacement-as-one-change", "P7.2", "raft/membership.py",
         "the old one goes first\n    return promoted\n",
         "the old one goes first\n"

@@ -62,7 +62,8 @@ def sights(core: Core) -> dict[MemberId, Sight]:
     leader = core.role
     if not isinstance(leader, Leader):
         return {}
-    answers = {peer: _answers(core, one) for peer, one in leader.progress.items()}
+    answering_now = answering(core, leader)
+    answers = {peer: peer in answering_now for peer in leader.progress}
     words = [(peer, one.unheard) for peer, one in leader.progress.items() if answers[peer]] + [(core.me, core.unheard)]
     last = core.log.last_index
     return {
@@ -82,8 +83,11 @@ def _boot(core: Core, peer: MemberId) -> Boot | None:
 
 
 def answering(core: Core, leader: Leader) -> set[MemberId]:
-    """Who has answered lately, ourselves among them."""
-    return {peer for peer, one in leader.progress.items() if _answers(core, one)} | {core.me}
+    """Who has answered lately, and in this term, ourselves among them. Whom a new leader has not heard yet isn't late
+    (`become_leader`), but it may be dead: no quorum must be built on it.
+    """
+    heard = {peer for peer, one in leader.progress.items() if (one.beat_acked or one.acked_at) and _answers(core, one)}
+    return heard | {core.me}
 
 
 def _answers(core: Core, one: Progress) -> bool:
