@@ -6,7 +6,7 @@ every effect boundary can be tried. What becomes of single frames and pages is `
 """
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, MemberId
-from tenure.raft.entries import Configuration, Entry, HardState, Restored, Snapshot
+from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Restored, Snapshot
 from tenure.raft.ready import Batch
 
 
@@ -45,6 +45,11 @@ class Disk:
         if self.snapshot is not None and index < self.snapshot.index:
             return True
         return self.term_at(index) == term
+
+    def changes(self) -> list[int]:
+        """Where in its log the members were changed, and the snapshot's members."""
+        below = self.snapshot.configuration.index if self.snapshot is not None else self.configuration.index
+        return [below, *(entry.index for entry in self.entries if entry.kind == CONFIGURATION)]
 
     def submit(self, batch: Batch) -> None:
         """Take a batch; it is not durable yet."""

@@ -197,15 +197,15 @@ class Found:
 
 def refused_when_wiped(world: "World", host: Host, rng: Random) -> None:
     """S22: an emptied directory draws a new id; under its old name it gets nowhere, whoever of the others it meets."""
-    names = listed(len(world.hosts))
-    record = Record(world.lineage, world.configuration, world.stamp)
+    founders = world.hosts[: world.plan.voters]
+    names, record = listed(len(founders)), world.record
     me = MemberId(f"{rng.getrandbits(64):016x}")
     chance = SplitMix64(rng.getrandbits(64))
     wiped = Founding(names[host.index], me, names, Stored("empty", None), chance, _stamp)
     now, wall = Instant(1), WallMs(FOUNDED_MS + world.now // MS)
     others = {
         other.name: Founding(names[other.index], other.id, names, Stored("sealed", record), chance, _stamp)
-        for other in world.hosts
+        for other in founders
         if other is not host and not other.gone and rng.random() < 0.8
     }
     ready = wiped.step([], now, wall)

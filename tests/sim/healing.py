@@ -9,7 +9,8 @@ and in the end every operation is over (L2), everybody has caught up (L4), and s
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from tenure.leadership.engine import AnyResult, Refused, Stepdown, Stepped
+from tenure.leadership.engine import AnyRequest, AnyResult, Refused, Stepdown, Stepped
+from tenure.leadership.members import MembersView, ReplaceMember
 from tests.sim import cutting
 from tests.sim.cutting import Ways
 from tests.sim.host import Host
@@ -29,6 +30,8 @@ QUIET_STEPS_MAX: Final = 20_000
 """How many steps more the last operations may take before that is a failure of its own …"""
 QUIET_PATIENCES: Final = 3
 """… if a client has had the time to lose its patience so often."""
+CHANGE_US: Final = 30 * SECOND
+"""A newcomer is taken in, brought up by a snapshot and promoted within that."""
 EXPIRY_SLACK_US: Final = 3 * SECOND
 ENTRIES_BEHIND: Final = 50
 
@@ -53,6 +56,7 @@ class Healing:
         self.fail_over()
         self.hand_over()
         self.partial()
+        self.change_members()
         run.steps(begun + (end - begun) * 3 // 5)
         for client in run.clients:
             client.stopped = True
@@ -64,7 +68,12 @@ class Healing:
 
     def healthy(self) -> list[Host]:
         """Members that live and take part."""
-        return [host for host in self.world.hosts if host.replica is not None and not host.gone and not host.suspect]
+        return [host for host in self.world.seated() if host.replica is not None and not host.gone and not host.suspect]
+
+    def counted(self) -> list[Host]:
+        """Those of them who vote."""
+        voters = self.world.voters()
+        return [host for host in self.healthy() if host in voters]
 
     def serving(self) -> list[Host]:
         """Members that lead and serve, among those."""
@@ -72,7 +81,7 @@ class Healing:
 
     def quorum_without(self, missing: int) -> bool:
         """Whether a majority is left when so many more are missing."""
-        return 2 * (len(self.healthy()) - missing) > len(self.world.voters())
+        return 2 * (len(self.counted()) - missing) > len(self.world.voters())
 
     def settled(self) -> bool:
         """One leader serves, and everybody follows it."""
@@ -95,7 +104,7 @@ class Healing:
 
     def shown(self) -> Iterable[str]:
         """What the members are, for whoever reads a failure."""
-        for host in self.world.hosts:
+        for host in self.world.seated():
             if host.gone or host.core is None:
                 yield f"{host.name} {host.gone or 'down'}"
             else:
@@ -163,7 +172,7 @@ class Healing:
         if not self.quorum_without(1):
             return
         leader = self.serving()[0]
-        others = [host for host in self.healthy() if host is not leader]
+        others = [host for host in self.counted() if host is not leader]
         bound = self.l1_us(others)
         before = self.observer.takeovers
         world.seen["killed"] += 1
@@ -184,7 +193,7 @@ class Healing:
         """L7: a transfer that is asked for ends, done or not; where nothing fails it is done at one of a few tries (the
         target may be far behind, a queue full).
         """
-        if len(self.healthy()) < 2:
+        if sum(1 for host in self.counted() if host.replica is not None and not host.replica.witness) < 2:
             return
         self.answers.clear()
         for number in range(1, TRANSFER_TRIES + 1):
@@ -207,7 +216,9 @@ class Healing:
     def partial(self) -> None:
         """Some links are cut; where somebody reaches a majority and is the freshest in it, a leader comes and stays."""
         world = self.world
-        if len(world.hosts) < 3 or len(self.healthy()) < len(world.hosts) or self.rng.random() < 0.5:
+        whole = self.counted() == world.seated()
+        witnesses = any(host.replica is not None and host.replica.witness for host in world.seated())
+        if len(world.seated()) < 3 or not whole or witnesses or self.rng.random() < 0.5:
             return
         kind, ways = self.some_cuts()
         world.tell("nemesis", f"cuts links: {kind}")
@@ -234,15 +245,15 @@ class Healing:
             self.observer.fail("L6", f"{kind}: {leaders[0].name} led and doesn't stay: {', '.join(self.shown())}")
         for one, other in ways:
             one.ways[other.index].cut = False
-        for number, one in enumerate(world.hosts):
-            for other in world.hosts[:number]:
+        for number, one in enumerate(world.seated()):
+            for other in world.seated()[:number]:
                 if not network.linked(one, other):
                     network.renew(one, other)
         self.converge("links were mended")
 
     def some_cuts(self) -> tuple[str, Ways]:
         """One of the well-known cases."""
-        hosts, rng = self.world.hosts, self.rng
+        hosts, rng = self.world.seated(), self.rng
         leader = self.serving()[0]
         others = [host for host in hosts if host is not leader]
         match rng.choice(("hub", "hub_leader", "chain", "bridge", "one_way_out", "one_way_in", "one_link")):
@@ -263,7 +274,7 @@ class Healing:
 
     def reaches(self, host: Host) -> list[Host]:
         """Whom a member hears and is heard by, itself included."""
-        others = [other for other in self.world.hosts if other is not host]
+        others = [other for other in self.world.seated() if other is not host]
         return [host, *(other for other in others if self.world.network.reachable(host, other))]
 
     def led_within_reach(self) -> list[Host]:
@@ -273,12 +284,44 @@ class Healing:
 
     def somebody_could(self) -> bool:
         """Whether somebody reaches a majority and is the freshest in it."""
-        for host in self.world.hosts:
+        for host in self.world.seated():
             reach = self.reaches(host)
             logs = [(one.core.log.last_term, one.core.log.last_index) for one in reach if one.core is not None]
             if 2 * len(reach) > len(self.world.voters()) and logs[0] == max(logs):
                 return True
         return False
+
+    # --- L7, members ------------------------------------------------------------------------------------------------
+
+    def change_members(self) -> None:
+        """L7: where nothing fails a newcomer is taken in, catches up and votes, and somebody leaves."""
+        operator, rng = self.run.operator, self.rng
+        if not self.world.plan.changing or self.world.plan.engine.pending_max < 1_000 or not self.quorum_without(1):
+            return
+        newcomer = operator.add()
+        if newcomer is None:
+            return
+        voters = self.world.voters()
+        leaving = rng.choice([host for host in voters if host.gone] or voters)
+        self.asked_until_done(ReplaceMember(leaving.id, newcomer.id), "a newcomer replaces a voter", newcomer)
+        self.world.seen["replaced"] += 1
+        self.converge("a member was replaced")
+
+    def asked_until_done(self, request: AnyRequest, text: str, newcomer: Host) -> None:
+        """Ask again and again, as the answers say (it must be taken in and catch up first), until it is done."""
+        operator, world = self.run.operator, self.world
+        end = world.now + CHANGE_US
+        while True:
+            tag = operator.ask(request)
+            last = world.now + 3 * SECOND
+            while tag in operator.asked and world.now < last:
+                self.run.steps(world.steps + LOOK_STEPS)
+            answer = operator.results.pop(tag, None)
+            if isinstance(answer, MembersView) and newcomer in world.voters():
+                return
+            if world.now > end:
+                self.observer.fail("L7", f"{text}, and isn't done: {answer}; {', '.join(self.shown())}")
+            self.run.steps(world.steps + 5 * LOOK_STEPS)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -308,7 +351,7 @@ class Healing:
         newest = max(self.world.plan.engine.features)
         features = {host.raft.feature for host in self.healthy()}
         restarted = all(host.core is not None and host.core.settings.feature_max == newest for host in self.healthy())
-        if restarted and len(self.healthy()) == len(self.world.hosts) and features != {newest}:
+        if restarted and len(self.healthy()) == len(self.world.seated()) and features != {newest}:
             return f"P10: everybody speaks {newest}, the cluster {features}"
         return ""
 

@@ -10,7 +10,7 @@ from tenure.engines.native.replica import Replica
 from tenure.leadership.engine import AnyResult
 from tenure.leadership.machine import Machine
 from tenure.raft.core import Raft
-from tenure.raft.entries import HardState, Seat
+from tenure.raft.entries import Configuration, HardState, Seat
 from tenure.raft.events import Event, ReadIndex, TakeSnapshot
 from tenure.raft.messages import Envelope
 from tenure.raft.ready import Ready
@@ -80,6 +80,8 @@ class Watched(Raft):
             or ready.fatal is not None
         ):
             self._observer.stepped(host, ready)
+        if core.configuration is not host.seen_configuration:
+            self._observer.seats.changed(host, core)
         if type(core.role) is Leader:
             last = core.log.last_index
             if not host.led_last:
@@ -111,6 +113,7 @@ class Host:
         "id",
         "inbox",
         "index",
+        "joined",
         "jump",
         "led_last",
         "life",
@@ -122,6 +125,7 @@ class Host:
         "replica",
         "seat",
         "seen_commit",
+        "seen_configuration",
         "seen_term",
         "stalled_until",
         "state_seen",
@@ -145,6 +149,8 @@ class Host:
         self.features = features
         self.ways: list[Way] = []
         """To each member, by its index."""
+        self.joined = True
+        """The cluster has taken it in: at its founding, or when it asked."""
         self.gone = ""
         self.suspect = False
         """Its disk went back in time, and nobody has told it yet (P1.3)."""
@@ -183,6 +189,7 @@ class Host:
         # What the observer remembers: of this life …
         self.seen_term = 0
         self.seen_commit = 0
+        self.seen_configuration: Configuration | None = None
         self.led_last = 0
         """The end of its log at the last look while it leads; 0: it doesn't."""
         # … and of this disk.
@@ -191,6 +198,11 @@ class Host:
         """Whom it has promised its vote, by term."""
         self.promised: tuple[int, int] = (0, 0)
         """The last (term, match) that it acknowledged."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether its disk holds nothing that may be counted on any more. Who was removed still has what it had."""
+        return self.suspect or self.gone in {"corrupt", "rolled_back", "wiped"}
 
     @property
     def raft(self) -> Raft:

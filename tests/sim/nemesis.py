@@ -15,6 +15,7 @@ from tests.sim.cutting import Cutting
 from tests.sim.disk import Disk
 from tests.sim.host import Host
 from tests.sim.nodes import Node
+from tests.sim.operator import Operator
 from tests.sim.plan import HOUR, MS, SECOND, crowds_max
 from tests.sim.world import World
 
@@ -28,6 +29,7 @@ class Nemesis:
 
     world: World
     nodes: list[Node]
+    operator: Operator
     rng: "Random"
     crowds: int = 0
 
@@ -68,20 +70,24 @@ class Nemesis:
 
     def some(self) -> Host:
         """A member; the leader half of the time, because there it hurts most."""
-        leaders = [host for host in self.world.hosts if host.led_last and host.replica is not None]
+        leaders = [host for host in self.hosts() if host.led_last and host.replica is not None]
         if leaders and self.rng.random() < 0.5:
             return self.rng.choice(leaders)
-        return self.rng.choice(self.world.hosts)
+        return self.rng.choice(self.hosts())
+
+    def hosts(self) -> list[Host]:
+        """Whom it may strike: everybody but those who were removed, or were never taken in."""
+        return [host for host in self.world.hosts if host.joined and host.gone != "removed"]
 
     def others(self, host: Host) -> list[Host]:
         """All but one."""
-        return [other for other in self.world.hosts if other is not host]
+        return [other for other in self.hosts() if other is not host]
 
     def two(self) -> tuple[Host, Host] | None:
         """Two members, if there are two."""
-        if len(self.world.hosts) < 2:
+        if len(self.hosts()) < 2:
             return None
-        one, other = self.rng.sample(self.world.hosts, 2)
+        one, other = self.rng.sample(self.hosts(), 2)
         return one, other
 
     def until(self, micros: int, undo: Callable[[], None]) -> None:
@@ -105,18 +111,18 @@ class Nemesis:
         self.until(self.outage(), partial(self.world.revive, host))
 
     def do_crash_all(self) -> None:
-        for host in self.world.hosts:
+        for host in self.hosts():
             self.crash(host)
             self.until(self.outage(), partial(self.world.revive, host))
 
     def do_storm(self) -> None:
         """Members crash again and again, also while they are coming back."""
         for _ in range(self.rng.randint(5, 20)):
-            host = self.rng.choice(self.world.hosts)
+            host = self.rng.choice(self.hosts())
             when = self.rng.randrange(self.outage())
             self.until(when, partial(self.crash, host))
             self.until(when + self.rng.randrange(100 * MS), partial(self.world.revive, host))
-        for host in self.world.hosts:
+        for host in self.hosts():
             self.until(5 * self.world.plan.outage_us, partial(self.world.revive, host))
 
     def do_pause(self) -> None:
@@ -141,7 +147,7 @@ class Nemesis:
         if self.rng.random() < 0.5:
             self.rng.choice(self.nodes).step_realtime(step)
         else:
-            self.rng.choice(self.world.hosts).clock.real_us += step
+            self.rng.choice(self.hosts()).clock.real_us += step
 
     # --- disks ------------------------------------------------------------------------------------------------------
 
@@ -151,7 +157,7 @@ class Nemesis:
 
     def do_stall_all(self) -> None:
         """Every disk is slow: then another leader would be no better (P4.1)."""
-        for host in self.world.hosts:
+        for host in self.hosts():
             host.stalled_until = self.world.now + self.longer(30 * SECOND)
 
     def do_full(self) -> None:
@@ -162,14 +168,10 @@ class Nemesis:
         """The next write fails, if there is one before all is mended."""
         self.some().eio = True
 
-    def may_lose_one(self) -> bool:
-        """Whether a majority of disks is left when one more is lost."""
-        return 2 * (self.world.lost() + 1) < len(self.world.voters())
-
     def do_flip(self) -> None:
         """A bit flips in what was durable, and the process ends: its store says `Corrupt`, it doesn't start again."""
         host = self.some()
-        if host.gone or host.suspect or not self.may_lose_one():
+        if host.gone or host.suspect or not self.world.observer.seats.may_lose(host):
             return
         self.crash(host)
         self.world.stop(host, "corrupt")
@@ -184,11 +186,15 @@ class Nemesis:
     def roll_back(self, host: Host, copy: Disk) -> None:
         """Only where P1.3 promises that it is noticed: each quorum − 1 others have one who knows, durably, of more."""
         world = self.world
-        if host.gone or host.suspect or not self.may_lose_one() or copy.number >= host.disk.number:
+        if host.gone or host.suspect or not world.observer.seats.may_lose(host) or copy.number >= host.disk.number:
             return
-        others = [other for other in world.voters() if other is not host]
+        voters, seats = world.voters(), world.observer.seats
+        stands = not self.operator.asked and len(seats.in_force()) == 1 and copy.changes() == host.disk.changes()
+        if host not in voters or not stands:
+            return  # quorums that change are not what P1.3 speaks of
+        others = [other for other in voters if other is not host]
         unaware = [other for other in others if other.gone or other.disk.known_batches.get(host.id, 0) <= copy.number]
-        if len(unaware) >= len(world.voters()) // 2:
+        if len(unaware) >= len(voters) // 2:
             return
         self.crash(host)
         copy.clean = False
@@ -200,10 +206,11 @@ class Nemesis:
     def do_wipe(self) -> None:
         """A data directory is emptied and the member started with the same command: refused (S22)."""
         host = self.some()
-        if host.gone or host.suspect or not self.may_lose_one():
+        if host.gone or host.suspect or not self.world.observer.seats.may_lose(host):
             return
         self.crash(host)
-        foundings.refused_when_wiped(self.world, host, self.rng)
+        if host.index < self.world.plan.voters:
+            foundings.refused_when_wiped(self.world, host, self.rng)
         self.world.stop(host, "wiped")
 
     # --- network ----------------------------------------------------------------------------------------------------
@@ -213,7 +220,7 @@ class Nemesis:
         self.cutting.cut(cutting.pairs([host], self.others(host)), self.outage())
 
     def do_halves(self) -> None:
-        self.cutting.cut(cutting.halves(self.world.hosts, self.rng), self.outage())
+        self.cutting.cut(cutting.halves(self.hosts(), self.rng), self.outage())
 
     def do_one_way(self) -> None:
         host = self.some()
@@ -222,10 +229,10 @@ class Nemesis:
         self.cutting.cut(ways if self.rng.random() < 0.5 else [(other, one) for one, other in ways], self.outage())
 
     def do_bridge(self) -> None:
-        self.cutting.cut(cutting.bridge(self.world.hosts, self.rng), self.outage())
+        self.cutting.cut(cutting.bridge(self.hosts(), self.rng), self.outage())
 
     def do_chain(self) -> None:
-        self.cutting.cut(cutting.chain(self.world.hosts, self.rng), self.outage())
+        self.cutting.cut(cutting.chain(self.hosts(), self.rng), self.outage())
 
     def do_flap(self) -> None:
         two = self.two()
@@ -260,7 +267,7 @@ class Nemesis:
 
     def do_transfer(self) -> None:
         """To the best, to a laggard, to one who is dead or was never there."""
-        names = [host.name for host in self.world.hosts]
+        names = [host.name for host in self.hosts()]
         successor = self.rng.choice((None, None, self.rng.choice(names), self.rng.choice(names), "nobody"))
         self.world.asking.ask(self, 0, self.some(), Stepdown(successor=successor))
 
@@ -289,7 +296,7 @@ class Nemesis:
     def do_crowd(self) -> None:
         """Many sessions open at once and fall silent together; some stand for an office."""
         self.crowds += 1
-        leaders = [host for host in self.world.hosts if host.is_serving]
+        leaders = [host for host in self.hosts() if host.is_serving]
         if self.crowds > crowds_max or not leaders:
             return
         ttl_ms = self.rng.choice((50, 300, 1_000))
@@ -301,6 +308,26 @@ class Nemesis:
                 for number in range(1, self.world.plan.crowd + 1)
             },
         )
+
+    # --- members by request -----------------------------------------------------------------------------------------
+
+    def do_member_add(self) -> None:
+        self.operator.change("add")
+
+    def do_member_promote(self) -> None:
+        self.operator.change("promote")
+
+    def do_member_demote(self) -> None:
+        self.operator.change("demote")
+
+    def do_member_remove(self) -> None:
+        self.operator.change("remove")
+
+    def do_member_replace(self) -> None:
+        self.operator.change("replace")
+
+    def do_member_amend(self) -> None:
+        self.operator.change("amend")
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class Network:
         lives = (one.life, other.life)
 
         def stand() -> None:
-            if (one.life, other.life) != lives or not self.reachable(one, other):
+            if (one.life, other.life) != lives or not self.reachable(one, other) or self.removed(one, other):
                 return
             for here, there in ((one, other), (other, one)):
                 if there.ways[here.index].linked or here.core is None or there.core is None:
@@ -112,6 +112,13 @@ class Network:
                 self.world.arrive(here, RttSample(there.id, took))
 
         self.world.later(took, measured)
+
+    def removed(self, one: Host, other: Host) -> bool:
+        """Whether one of the two goes by members who have removed the other: no handshake (`native.member.judge`)."""
+        for here, there in ((one, other), (other, one)):
+            if here.core is not None and there.id in here.core.configuration.removed:
+                return True
+        return False
 
     def lose(self, host: Host, peer: Host, evidence: Evidence, delay: int) -> None:
         """`host` will notice that its connection from this life of `peer` is gone."""

@@ -133,7 +133,7 @@ class Node:
     def keepalive(self, session: SessionId, holder: Holder) -> None:
         """A fresh number for each transmission (P3.2). After silence, another member."""
         if self.unanswered > 2:
-            self.home = self.rng.randrange(len(self.world.hosts))
+            self.home = self.rng.choice(self.world.seated()).index
             self.unanswered = 0
         number = holder.transmit(self.local())
         self.unanswered += 1
@@ -198,7 +198,7 @@ class Node:
             origin = Keyed(self.name, f"{self.name}-{self.process}-{tag}", "same")
         world.asking.ask(self, tag, world.hosts[self.home], request, origin)
         if origin is not None and not world.healed and self.rng.random() < 0.1:
-            world.asking.ask(self, tag, self.rng.choice(world.hosts), request, origin)
+            world.asking.ask(self, tag, self.rng.choice(world.seated()), request, origin)
 
     def answered(self, tag: int, result: AnyResult | None) -> None:
         """An answer reaches the process, if it still lives and runs."""
@@ -211,7 +211,7 @@ class Node:
         if asked is None:
             return
         if result is None:
-            self.home = self.rng.randrange(len(self.world.hosts))
+            self.home = self.rng.choice(self.world.seated()).index
             return
         request = asked[0]
         match result:

@@ -9,21 +9,23 @@ there and the term before it. If every place has one content and one predecessor
 agree in everything before it: log matching (S3), by induction, at the cost of one look-up an entry.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 from zlib import crc32
 
 from tenure.base.ids import LogIndex
 from tenure.raft import quorum
-from tenure.raft.entries import Configuration, Entry, Restored, Snapshot
+from tenure.raft.entries import CONFIGURATION, Configuration, Entry, Restored, Snapshot, configuration_of
 from tenure.raft.events import ReadIndex, TakeSnapshot
 from tenure.raft.messages import AppendReply, Envelope, VoteReply
 from tenure.raft.ready import Batch, ReadState, Ready
 from tenure.raft.state import Core, Leader
+from tests.sim.host import Host
 from tests.sim.leases import Leases
 from tests.sim.linearizability import Operation
+from tests.sim.seats import Seats
 
 if TYPE_CHECKING:
-    from tests.sim.host import Host
     from tests.sim.world import World
 
 
@@ -37,11 +39,14 @@ class Observer:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.leases = Leases(world, self)
+        self.seats = Seats(world, self)
         self.leaders: dict[int, str] = {}
         """By term: the life of a member that led it."""
         self.chain: dict[tuple[int, int], tuple[int, int]] = {}
         self.committed: dict[int, Entry] = {}
         self.commit_top = 0
+        self.top_voters: Sequence[Host] = ()
+        """Who counted when that was committed."""
         self.led_commits: dict[int, int] = {}
         """By term: the last place that its leader committed. Rises with the term."""
         self.asked_reads: dict[tuple[str, int], tuple[int, int]] = {}
@@ -64,13 +69,15 @@ class Observer:
         """An invariant doesn't hold."""
         raise Broken(f"{rule}: {text}")
 
-    def majority(self, held: int) -> bool:
-        """Whether something that `held` disks hold is held by a majority; a disk that is lost had it too, perhaps."""
-        return 2 * (held + self.world.lost()) > len(self.world.voters())
+    def holders(self, voters: Sequence[Host], index: int, term: int) -> tuple[bool, list[str]]:
+        """Whether a majority of `voters` holds that entry durably, and who does. A lost disk held it too, perhaps."""
+        holding = [host.name for host in voters if not host.lost and host.disk.covers(index, term)]
+        lost = sum(1 for host in voters if host.lost)
+        return 2 * (len(holding) + lost) > len(voters), holding
 
     # --- a life begins ----------------------------------------------------------------------------------------------
 
-    def started(self, host: "Host", restored: Restored) -> None:
+    def started(self, host: Host, restored: Restored) -> None:
         """S2, S21: what was durable is what the new life begins with; what was promised is still there."""
         core = host.core
         assert core is not None
@@ -87,11 +94,11 @@ class Observer:
         term, match = host.promised
         if not host.suspect and state.term == term and host.disk.last_index < match:
             self.fail("S21", f"{host.name} acknowledged {match} in t{term}, and comes back with {host.disk.last_index}")
-        host.seen_term, host.seen_commit = core.term, core.commit
+        host.seen_term, host.seen_commit, host.seen_configuration = core.term, core.commit, core.configuration
 
     # --- the core ---------------------------------------------------------------------------------------------------
 
-    def stepping(self, host: "Host", event: ReadIndex | TakeSnapshot) -> None:
+    def stepping(self, host: Host, event: ReadIndex | TakeSnapshot) -> None:
         """Before a step of the core that asks for a read, or takes a snapshot."""
         core = host.core
         assert core is not None
@@ -106,7 +113,7 @@ class Observer:
         if event.index > host.seen_commit:
             self.fail("S11", f"{host.name} took a snapshot at {event.index}, committed is {host.seen_commit}")
 
-    def stepped(self, host: "Host", ready: Ready) -> None:
+    def stepped(self, host: Host, ready: Ready) -> None:
         """After a step of the core that moved its term or its commit, or handed something out."""
         core = host.core
         assert core is not None
@@ -129,7 +136,7 @@ class Observer:
         for read in ready.reads:
             self.read(host, core, read)
 
-    def elected(self, host: "Host", core: Core) -> None:
+    def elected(self, host: Host, core: Core) -> None:
         """S1, S4, S8 at the moment of an election."""
         term = core.term
         first = self.leaders.setdefault(term, host.boot)
@@ -139,6 +146,7 @@ class Observer:
         if state.term != term or state.vote != host.id:
             self.fail("S8", f"{host.name} leads t{term}, but its disk says t{state.term} vote {state.vote}")
         self.vote(host, term, host.id)
+        self.seats.elected(host, core)
         earlier = [known for known in self.led_commits if known < term]
         if earlier:
             last = max(earlier)
@@ -147,13 +155,13 @@ class Observer:
         self.takeovers += 1
         self.elected_last = self.world.now
 
-    def vote(self, host: "Host", term: int, candidate: str) -> None:
+    def vote(self, host: Host, term: int, candidate: str) -> None:
         """S8, S21: one vote a term, over all its lives."""
         known = host.voted.setdefault(term, candidate)
         if known != candidate:
             self.fail("S21", f"{host.name} voted for {known} in t{term}, and now for {candidate}")
 
-    def leader_commits(self, host: "Host", core: Core, term: int, before: int) -> None:
+    def leader_commits(self, host: Host, core: Core, term: int, before: int) -> None:
         """S7: only an entry of the own term, durable on a majority; S4: later leaders have it; S5. A leader that was
         deposed in the very step may have committed more in that step, as the next one's follower.
         """
@@ -166,25 +174,30 @@ class Observer:
         if core.log.term_at(commit) != term:
             self.fail("S7", f"{host.name} leads t{term} and commits {commit}@{core.log.term_at(commit)}")
         self.led_commits[term] = commit
-        voters = self.world.voters()
-        holding = sum(1 for other in voters if not other.gone and other.disk.covers(commit, term))
-        if not self.majority(holding):
-            self.fail("S7", f"{host.name} commits {commit} in t{term}, durable on {holding} of {len(voters)}")
+        voters = [self.world.by_id[voter] for voter in core.voters]
+        enough, holding = self.holders(voters, commit, term)
+        if not enough:
+            self.fail("S7", f"{host.name} commits {commit} in t{term}, durable on {holding} of {len(voters)} voters")
         for other in self.world.hosts:
             if other.led_last and other.seen_term > term and not other.disk.covers(commit, term):
                 self.fail("S4", f"{other.name} leads t{other.seen_term} without {commit}@{term}")
         first = max(LogIndex(before + 1), core.log.first)
         for entry in core.log.between(first, commit):
             self.commit_one(host, entry)
-        self.commit_top = max(self.commit_top, commit)
+        if commit > self.commit_top:
+            self.commit_top, self.top_voters = commit, voters
 
-    def commit_one(self, host: "Host", entry: Entry) -> None:
+    def commit_one(self, host: Host, entry: Entry) -> None:
         """S5: each index has one value, everywhere and for ever."""
-        known = self.committed.setdefault(entry.index, entry)
-        if known is not entry and known != entry:
+        known = self.committed.get(entry.index)
+        if known is None:
+            self.committed[entry.index] = entry
+            if entry.kind == CONFIGURATION:
+                self.seats.committed(configuration_of(entry))
+        elif known is not entry and known != entry:
             self.fail("S5", f"{host.name} commits {entry}, but {known} was committed there")
 
-    def applied(self, host: "Host", items: tuple[Entry | Snapshot, ...]) -> None:
+    def applied(self, host: Host, items: tuple[Entry | Snapshot, ...]) -> None:
         """S5, S7: what is applied was committed by a leader, and is what was committed there."""
         committed = self.committed
         for item in items:
@@ -194,21 +207,21 @@ class Observer:
             if known is not item and known != item:
                 self.fail("S5", f"{host.name} applies {item}, but {known} was committed there")
 
-    def read(self, host: "Host", core: Core, read: ReadState) -> None:
+    def read(self, host: Host, core: Core, read: ReadState) -> None:
         """S14: a majority has answered a heartbeat that was made after the request, and nothing committed is missed."""
         floor, beat = self.asked_reads.pop((host.boot, read.token), (0, 0))
         if read.index < floor:
             self.fail("S14", f"{host.name} may read at {read.index}, but {floor} was committed before it was asked")
         leader = core.role
-        if type(leader) is not Leader:
-            return  # it lost the leadership in this very step, after the read was confirmed
+        if type(leader) is not Leader or core.configuration is not host.seen_configuration:
+            return  # in this very step it lost the leadership, or who counts was changed, after the read was confirmed
         answered = [leader.beat if one == core.me else leader.progress[one].beat_acked for one in core.voters]
         if quorum.held_by_quorum(answered) <= beat:
             self.fail("S14", f"{host.name} may read, but no heartbeat after {beat} was answered: {answered}")
 
     # --- disk and network -------------------------------------------------------------------------------------------
 
-    def durable(self, host: "Host", batch: Batch) -> None:
+    def durable(self, host: Host, batch: Batch) -> None:
         """A batch has become durable: S2, S3, S11."""
         disk = host.disk
         state, before = disk.hard_state, host.state_seen
@@ -232,7 +245,7 @@ class Observer:
                 if known != value and not (known[1] == value[1] and -1 in {known[0], value[0]}):
                     self.fail("S3", f"{host.name} holds another {place}: {value} instead of {known}")
 
-    def snapshot(self, host: "Host", snapshot: Snapshot, *, install: bool) -> None:
+    def snapshot(self, host: Host, snapshot: Snapshot, *, install: bool) -> None:
         """S11: it is the state at its index, as whoever took it first had it, and lies within what is committed."""
         index = snapshot.index
         if self.snapshots.get(index) != snapshot.image.crc:
@@ -249,7 +262,7 @@ class Observer:
         if install and host.core is not None and host.core.applied_to < index:
             self.fail("S11", f"{host.name} installed a snapshot at {index} and is at {host.core.applied_to}")
 
-    def sent(self, host: "Host", envelope: Envelope) -> None:
+    def sent(self, host: Host, envelope: Envelope) -> None:
         """S8: what promises something durable leaves only when it is."""
         said = envelope.message
         kind = type(said)

@@ -28,6 +28,7 @@ class Engine:
     snapshot_inflight_bytes_max: int
     log_held_us: int
     log_kept_entries: int
+    witness_entries_max: int
     append_entries_max: int
     inflight_appends_max: int
     committed_per_step_max: int
@@ -47,6 +48,8 @@ class Plan:
     nodes: int
     watchers: int
     elections: int
+    changing: bool
+    """Members come and go (P7)."""
     founding: bool
     """The members found their cluster by themselves, with crashes and wiped disks (P1.2)."""
     # the network
@@ -101,7 +104,11 @@ KINDS: Final = (
     "isolate", "halves", "one_way", "bridge", "chain", "flap", "flap_all", "fin", "latency",
     # users
     "transfer", "transfer_twice", "node_crash", "node_pause", "node_clock", "stepdown", "crowd",
+    # members, by request (P7)
+    "member_add", "member_promote", "member_demote", "member_remove", "member_replace", "member_amend",
 )  # fmt: skip
+MEMBERS_MAX: Final = 20
+"""Who founded and who came later, together."""
 FOR_EVER: Final = ("flip", "rollback", "wipe")
 """They take a member out for good."""
 
@@ -117,6 +124,7 @@ def draw(seed: int) -> Plan:
         return int(low * (high / low) ** rng.random())
 
     ordered = rng.random() < 0.5
+    changing = rng.random() < 0.4
     latency = spread(50, 20 * MS)
     exact = rng.random() < 0.3
     wild = rng.random() < 0.05
@@ -127,6 +135,7 @@ def draw(seed: int) -> Plan:
         nodes=rng.randint(2, 5),
         watchers=rng.randint(0, 3),
         elections=rng.randint(1, 3),
+        changing=changing,
         founding=rng.random() < 0.3,
         latency_us=latency,
         jitter_us=on(int(latency * rng.random() * 3), 0.7),
@@ -140,7 +149,7 @@ def draw(seed: int) -> Plan:
         healed_loss=0 if ordered else on(spread(1, 50)),
         sync_us=spread(100, 10 * MS),
         nemesis_us=spread(20 * MS, 2 * SECOND),
-        weights={kind: on(spread(1, 20), 0.15 if kind in FOR_EVER else 0.45) for kind in KINDS},
+        weights={kind: on(spread(1, 20), often(kind, changing=changing)) for kind in KINDS},
         boundary_ppm=on(spread(100, 3_000)),
         outage_us=spread(20 * MS, 3 * SECOND),
         rates_ppm=tuple(
@@ -158,6 +167,7 @@ def draw(seed: int) -> Plan:
             snapshot_inflight_bytes_max=spread(1_000, 512 * 1024),
             log_held_us=rng.choice((60 * SECOND, spread(50 * MS, 5 * SECOND))),
             log_kept_entries=rng.choice((0, 1, 10, 1_000)),
+            witness_entries_max=spread(20, 1_000),
             append_entries_max=rng.choice((1_024, spread(5, 50))),
             inflight_appends_max=rng.choice((64, spread(2, 8))),
             committed_per_step_max=rng.choice((4_096, spread(2, 20))),
@@ -172,6 +182,15 @@ def draw(seed: int) -> Plan:
         grace_ms=spread(10, 1_000),
         crowd=rng.choice((20, 100, 300)) if every < 1_000 else rng.choice((20, 300, 1_000)),
     )
+
+
+def often(kind: str, *, changing: bool) -> float:
+    """In how many seeds a kind of fault is on. `changing`: members come and go in this one."""
+    if kind in FOR_EVER:
+        return 0.15
+    if kind.startswith("member_"):
+        return 0.8 if changing else 0.0
+    return 0.45
 
 
 def wild_rate(rng: Random) -> int:

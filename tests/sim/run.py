@@ -16,6 +16,7 @@ from tests.sim.healing import Healing
 from tests.sim.nemesis import Nemesis
 from tests.sim.nodes import Node
 from tests.sim.observer import Broken
+from tests.sim.operator import Operator
 from tests.sim.plan import MS, RHO_PPM, Plan, draw, wild_rate
 from tests.sim.resource import Resource
 from tests.sim.twins import Twins
@@ -84,7 +85,8 @@ class Run:
             Watcher(world, f"w{number}", Random(rng.getrandbits(64)), int(1 * MS * 1_000 ** rng.random()))
             for number in range(plan.watchers)
         ]
-        self.nemesis = Nemesis(world, self.nodes, Random(rng.getrandbits(64)))
+        self.operator = Operator(world, Random(rng.getrandbits(64)))
+        self.nemesis = Nemesis(world, self.nodes, self.operator, Random(rng.getrandbits(64)))
         self.look_at = REDERIVE_STEPS
         self.healing = Healing(self, Random(rng.getrandbits(64)))
 

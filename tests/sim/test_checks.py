@@ -161,6 +161,32 @@ def test_a_watcher_finds_gaps_repetitions_and_what_nobody_committed() -> None:
             watcher.take(batch)
 
 
+def test_members_that_change_by_two_or_come_back_are_found() -> None:
+    world = founded()
+    before = world.observer.seats.configuration
+    one, two, *rest = before.seats
+    left = Configuration(LogIndex(5), (two, *rest), (one.id,))
+    world.observer.seats.committed(left)
+    assert [host.name for host in world.voters()] == [seat.name for seat in (two, *rest)]
+    assert world.observer.seats.was_removed(world.by_id[one.id])
+    with pytest.raises(Broken, match="S22"):
+        world.observer.seats.committed(Configuration(LogIndex(6), (one, two, *rest)))
+    with pytest.raises(Broken, match="S9"):
+        world.observer.seats.committed(Configuration(LogIndex(7), tuple(rest[1:])))
+    with pytest.raises(Broken, match="S9"):
+        world.observer.seats.committed(left)
+
+
+def test_a_disk_may_be_lost_only_where_a_majority_of_each_configuration_is_left() -> None:
+    world = founded()
+    hosts = world.voters()
+    spare = (len(hosts) - 1) // 2
+    for host in hosts[:spare]:
+        assert world.observer.seats.may_lose(host)
+        world.stop(host, "corrupt")
+    assert not any(world.observer.seats.may_lose(host) for host in hosts[spare:])
+
+
 def test_a_wiped_member_under_its_old_name_is_refused_by_all_whom_it_meets() -> None:
     for seed in range(20):
         world = founded(seed)

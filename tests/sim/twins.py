@@ -71,10 +71,9 @@ class Twins:
         if not top:
             return
         entry = self.observer.committed[top]
-        holders = [host for host in self.world.voters() if not host.gone and host.disk.covers(top, entry.term)]
-        if not self.observer.majority(len(holders)):
-            names = [host.name for host in holders]
-            self.observer.fail("S21", f"{top}@{entry.term} is committed and held by {names}")
+        enough, holding = self.observer.holders(self.observer.top_voters, top, entry.term)
+        if not enough or not holding:
+            self.observer.fail("S21", f"{top}@{entry.term} is committed and held by {holding}")
 
     def core(self, host: "Host", core: Core) -> None:
         """S6, S8: a core claims to be durable only what its disk holds, and what it has committed is what is."""
@@ -87,6 +86,7 @@ class Twins:
         known = self.observer.committed.get(core.commit)
         if core.commit > log.base_index and known is not None and log.term_at(core.commit) != known.term:
             self.observer.fail("S5", f"{host.name} committed {core.commit}@{log.term_at(core.commit)}, not {known}")
+        self.observer.seats.look(host, core)
         if isinstance(core.role, Leader) and self.observer.leaders.get(core.term) != host.boot:
             self.observer.fail("S1", f"{host.name} leads t{core.term}, won by {self.observer.leaders.get(core.term)}")
 
@@ -95,6 +95,8 @@ class Twins:
     def state(self, host: "Host") -> None:
         """S12 between members: equal at equal index."""
         assert host.replica is not None
+        if host.replica.witness:
+            return  # P8: it holds no state
         applied, found = host.replica.applied, host.machine.hash()
         known = self.hashes.setdefault(applied, found)
         if known != found:

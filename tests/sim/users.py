@@ -90,7 +90,7 @@ class Client:
 
     def member(self) -> Host:
         """Any member."""
-        return self.rng.choice(self.world.hosts)
+        return self.rng.choice(self.world.seated())
 
     def try_once(self, pending: Pending) -> None:
         """Ask some member; look again when patience is over. A duplicate may go to another one."""

@@ -135,15 +135,15 @@ class Watcher:
     def stands(self) -> bool:
         """Whether the member that it watches at still lives the same life."""
         host = self.host
-        if self.tap is None or host is None or host.gone:
+        if self.tap is None or host is None or host.gone or host.replica is None or host.boot != self.boot:
             return False
-        return host.replica is not None and host.boot == self.boot
+        return not host.replica.witness and host in self.world.seated()
 
     def move(self) -> None:
         """Watch at some member that lives, if it finds one."""
         self.tap = None
-        host = self.rng.choice(self.world.hosts)
-        if host.replica is None or host.gone:
+        host = self.rng.choice(self.world.seated())
+        if host.replica is None or host.gone or host.replica.witness:
             return
         self.host, self.boot = host, host.boot
         self.tap = self.world.taps.open(host, self.seen)

@@ -6,8 +6,8 @@ function of its seed, and `trace` (a running checksum over every step) says whet
 
 A step is one turn of a member: a delivered frame or request, a timer, or the completion of a write.
 
-Members are held in a list that grows, each with its seat; who counts in a majority is asked of `voters`, so a
-configuration that changes needs a change there alone.
+Hosts are held in a list that grows; who of them belongs to the cluster, and who counts in a majority, the committed
+configuration says (`seats`).
 """
 
 from collections import Counter
@@ -27,6 +27,7 @@ from tenure.leadership.engine import Kept
 from tenure.leadership.machine import Machine
 from tenure.raft.entries import Configuration, Seat
 from tenure.raft.events import Lateness, Persisted
+from tenure.raft.founding import Record
 from tenure.raft.messages import AppendReply, Envelope, VoteReply
 from tenure.raft.ready import Batch, Fatal
 from tenure.raft.settings import Identity, Settings
@@ -118,30 +119,32 @@ class World:
         self.network = Network(self)
         self.asking = Asking(self)
         self.taps = Taps(self)
-        self.configuration = Configuration(LogIndex(0), ())
+        self.record = Record(lineage, Configuration(LogIndex(0), ()), stamp)
 
     def seat(self, seats: tuple[Seat, ...]) -> None:
         """The founded configuration: a host for each seat. Called once, before anybody starts."""
-        self.configuration = Configuration(LogIndex(0), seats)
-        for seat in seats:
-            self.add(seat, Disk(self.configuration))
+        configuration = Configuration(LogIndex(0), seats)
+        self.record = Record(self.lineage, configuration, self.stamp)
+        for number, seat in enumerate(seats):
+            self.add(seat, self.plan.engine.features[number])
+        self.observer.seats.begin(configuration)
 
-    def add(self, seat: Seat, disk: Disk) -> Host:
+    def add(self, seat: Seat, features: int) -> Host:
         """A host comes; it is not started yet."""
         number = len(self.hosts)
-        host = Host(number, seat, disk, Clock(self.plan.rates_ppm[number]), self.plan.engine.features[number])
+        host = Host(number, seat, Disk(self.record.configuration), Clock(self.plan.rates_ppm[number]), features)
         self.hosts.append(host)
         self.by_id[host.id] = host
         self.network.add(host)
         return host
 
     def voters(self) -> list[Host]:
-        """Who counts in a majority now."""
-        return [host for host in self.hosts if host.seat.role != "observer"]
+        """Who counts in a majority, by the last configuration that is committed."""
+        return self.observer.seats.voters
 
-    def lost(self) -> int:
-        """How many voters' disks hold nothing that may be counted on any more."""
-        return sum(1 for host in self.hosts if host.gone or host.suspect)
+    def seated(self) -> list[Host]:
+        """Who belongs to the cluster, by the last configuration that is committed."""
+        return self.observer.seats.seated
 
     def founded_machine(self) -> Machine:
         """The state before the first entry."""
@@ -226,6 +229,7 @@ class World:
             inflight_appends_max=engine.inflight_appends_max,
             committed_per_step_max=engine.committed_per_step_max,
             rounds_inflight_max=engine.rounds_inflight_max,
+            witness_entries_max=engine.witness_entries_max,
             feature_max=host.features if host.life <= 1 else max(engine.features),
         )
 
@@ -241,8 +245,9 @@ class World:
         rng = SplitMix64(self.rng.getrandbits(64))
         identity = Identity(host.id, host.boot, (self.lineage,))
         host.replica = replica = Replica(
-            identity, host.name, restored, machine, self.settings(host), rng, now, limits=self.limits, api=None
-        )
+            identity, host.name, restored, machine, self.settings(host), rng, now, limits=self.limits,
+            record=self.record,
+        )  # fmt: skip
         host.core = replica.raft._core
         replica.raft = Watched.over(replica.raft, host, self.observer)
         host.inbox, host.asked, host.unfinished, host.promises = [], {}, [], ()
@@ -272,7 +277,7 @@ class World:
 
     def revive(self, host: Host) -> None:
         """Start it if it is down and may ever come back."""
-        if host.replica is None and not host.gone:
+        if host.replica is None and host.joined and not host.gone:
             self.start(host)
 
     def stop(self, host: Host, why: str) -> None:
@@ -375,9 +380,11 @@ class World:
         self.network.send(host, to, frame)
 
     def fatal(self, host: Host, fatal: Fatal) -> None:
-        """The core takes no part any more: right for a disk that went back, and for nobody else (P1.3)."""
-        self.observer.require(host.suspect and fatal.reason == "rolled_back", "fatal", f"{host.name} stops: {fatal}")
-        self.stop(host, "rolled_back")
+        """The core takes no part any more: right for a disk that went back (P1.3), and for who was removed (P7)."""
+        removed = fatal.reason == "removed" and self.observer.seats.was_removed(host)
+        known = removed or (fatal.reason == "rolled_back" and host.suspect)
+        self.observer.require(known, "fatal", f"{host.name} stops: {fatal}")
+        self.stop(host, fatal.reason)
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
