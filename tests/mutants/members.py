@@ -97,6 +97,24 @@ CHANGES = (
         ("golden:p7_3_a_leader_hands_over_before_it_is_removed",),
     ),
     Mutant(
+        "demoted-told-before-commit", "P7.3", "raft/replication.py",
+        "core.demoted[0] == peer and commit < core.demoted[1]:\n",
+        "core.demoted[0] == peer and commit < 0:\n",
+        "the freshest log is at a member that has no vote and gives none",
+        (
+            "golden:p7_3_who_is_demoted_hears_of_it_when_it_is_committed",
+            "golden:p7_3_a_later_leader_tells_the_demoted_no_sooner",
+        ),
+    ),
+    Mutant(
+        "demoted-told-by-a-later-leader", "P7.3", "raft/state.py",
+        "        self.demoted: tuple[MemberId, LogIndex] | None = _demoted(self.configurations)\n",
+        '        leads = isinstance(getattr(self, "role", None), Leader)\n'
+        "        self.demoted = _demoted(self.configurations) if leads else None\n",
+        "the same by an entry that its leader inherited",
+        ("golden:p7_3_a_later_leader_tells_the_demoted_no_sooner",),
+    ),
+    Mutant(
         "votes-refused-by-who-does-not-vote-yet", "P7.3", "raft/election.py",
         '    if asked.term < core.term:\n        return "old_term"\n    if not asked.transfer and is_heard(core):\n',
         '    if asked.term < core.term or not core.is_voter:\n        return "old_term"\n'

@@ -19,11 +19,11 @@ nothing, *witnesses* vote and hold no state (P8).
 
 Restore and recovery (P1.4) are not of this package: they make whole data directories (`tenure.server.reviving`).
 
-Modules, lowest first: `entries`, `messages`, `events`, `ready` (types); `quorum` (arithmetic); `log` (the log in memory
-and how much of it is durable); `timing` (P6); `freshness`; `state` (all that a member knows; outputs gathered);
-`disk` (batches, P4); `versions` (P10); `replication` (leader's half), `following` (follower's half), `suspicion`
-(notes, P5), `election`, `reads`, `snapshots`, `shipping` (of snapshots), `transfer`, `witnesses` (P8); `membership`
-(arithmetic of configurations), `configurations` (those in the log), `census` (who hears whom), `changing` (the leader's
-judgement); `ticks` (deadlines); `core` (dispatch).
+Modules, lowest first: `entries`, `messages`, `events`, `ready` (types); `quorum` and `membership` (arithmetic of
+majorities and of configurations); `log` (the log in memory and how much of it is durable); `timing` (P6); `freshness`;
+`state` (all that a member knows; outputs gathered); `disk` (batches, P4); `versions` (P10); `replication` (leader's
+half), `following` (follower's half), `suspicion` (notes, P5), `election`, `reads`, `snapshots`, `shipping` (of
+snapshots), `transfer`, `witnesses` (P8); `configurations` (those in the log), `census` (who hears whom), `changing`
+(the leader's judgement); `ticks` (deadlines); `core` (dispatch).
 `founding`: what comes before the first term (P1.2).
 """

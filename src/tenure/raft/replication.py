@@ -136,26 +136,33 @@ def replicate(core: Core, leader: Leader) -> None:
     for peer, progress in leader.progress.items():
         if progress.state == "replicate" and progress.next > last and progress.commit_sent >= commit:
             continue  # up to date
-        if progress.state != "snapshot":
-            _replicate_to(core, peer, progress, pages)
+        if progress.state == "snapshot":
+            continue
+        if core.demoted is not None and core.demoted[0] == peer and commit < core.demoted[1]:
+            # P7.3, ADR 0030: who loses its vote hears of it when that is committed. Else, where the entry gets lost by
+            # all others, it is the freshest, refuses them its vote, and doesn't stand itself.
+            _replicate_to(core, peer, progress, {}, LogIndex(core.demoted[1] - 1))
+        else:
+            _replicate_to(core, peer, progress, pages, last)
     shipping.ship_all(core, leader)
 
 
-def _replicate_to(core: Core, peer: MemberId, progress: Progress, pages: dict[LogIndex, Append]) -> None:
+def _replicate_to(core: Core, peer: MemberId, progress: Progress, pages: dict[LogIndex, Append], end: LogIndex) -> None:
+    """What a peer may have of the log up to `end`."""
     log, settings = core.log, core.settings
     if progress.next <= log.base_index:
         shipping.start(core, peer, progress)
         return
     if progress.state == "probe":
         if not progress.probe_sent:
-            message = _page(core, progress.next, pages)
+            message = _page(core, progress.next, pages, end)
             progress.probe_sent = True
             progress.moved_at = core.now
             progress.commit_sent = core.commit
             core.say(peer, message)
         return
-    while progress.next <= log.last_index and len(progress.inflight) < settings.inflight_appends_max:
-        message = _page(core, progress.next, pages)
+    while progress.next <= end and len(progress.inflight) < settings.inflight_appends_max:
+        message = _page(core, progress.next, pages, end)
         last = message.entries[-1].index
         if not progress.inflight:
             progress.moved_at = core.now
@@ -163,20 +170,21 @@ def _replicate_to(core: Core, peer: MemberId, progress: Progress, pages: dict[Lo
         progress.next = LogIndex(last + 1)
         progress.commit_sent = core.commit
         core.say(peer, message)
-    if progress.commit_sent < core.commit and progress.commit_sent < progress.next - 1 == log.last_index:
+    if progress.commit_sent < core.commit and progress.commit_sent < progress.next - 1 == end:
         # With entries beyond the window it would carry them, and they would be sent again later: those tell it.
         progress.commit_sent = core.commit
-        core.say(peer, _page(core, progress.next, pages))
+        core.say(peer, _page(core, progress.next, pages, end))
 
 
-def _page(core: Core, start: LogIndex, pages: dict[LogIndex, Append]) -> Append:
+def _page(core: Core, start: LogIndex, pages: dict[LogIndex, Append], end: LogIndex) -> Append:
     known = pages.get(start)
     if known is None:
         log, settings = core.log, core.settings
         prev = LogIndex(start - 1)
         prev_term = log.term_at(prev)
         assert prev_term is not None
-        entries = log.page(start, settings.append_entries_max, settings.append_bytes_max)
+        count = max(0, min(settings.append_entries_max, end - start + 1))
+        entries = log.page(start, count, settings.append_bytes_max)
         known = pages[start] = Append(core.term, prev, prev_term, core.commit, entries)
     return known
 

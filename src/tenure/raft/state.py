@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from tenure.base.chance import Rng
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant
+from tenure.raft import membership
 from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Restored, Snapshot, configuration_of
 from tenure.raft.freshness import Freshness
 from tenure.raft.log import Log
@@ -265,6 +266,7 @@ class Core:
         "commit",
         "configuration",
         "configurations",
+        "demoted",
         "disk",
         "epoch",
         "fatal",
@@ -394,6 +396,8 @@ class Core:
         self.witness_seats = frozenset(seat.id for seat in configuration.seats if seat.role == "witness")
         self.is_voter = self.me in self.voters
         self.is_witness = self.me in self.witness_seats
+        self.demoted: tuple[MemberId, LogIndex] | None = _demoted(self.configurations)
+        """Whom the last configuration in the log took the vote, and its index (P7.3, ADR 0030)."""
         self.seats_changed = True
         self.listen()
 
@@ -418,6 +422,14 @@ def _configurations_of(restored: Restored) -> list[Configuration]:
     base = restored.configuration
     later = [entry for entry in restored.entries if entry.kind == CONFIGURATION and entry.index > base.index]
     return [base, *(configuration_of(entry) for entry in later)]
+
+
+def _demoted(configurations: list[Configuration]) -> tuple[MemberId, LogIndex] | None:
+    if len(configurations) < 2:
+        return None
+    before, now = configurations[-2:]
+    voter = membership.moves(before, now)
+    return (voter, now.index) if voter is not None else None
 
 
 def _log_of(restored: Restored) -> Log:
