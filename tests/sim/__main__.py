@@ -1,5 +1,7 @@
 """`python -m tests.sim --seeds A..B --jobs 2 [--budget-seconds N] [--shard K/N] [--progress FILE]`: many seeds.
 
+`python -m tests.sim --summary FILE…`: what all these files of progress hold together.
+
 `python -m tests.sim --seed N [--about m1,t7] [--since SECONDS] [--turns]`: one, with what happened in it.
 """
 
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.sim.run import run
-from tests.sim.soak import Progress, shard
+from tests.sim.soak import Progress, shard, state_of_code
 from tests.sim.telling import Telling
 from tests.sim.workers import spread, watched
 
@@ -43,19 +45,34 @@ def report(seeds: Iterable[int], jobs: int, budget: float, progress: Progress, *
     """Run seeds and print what came of them; whether all held."""
     began = time.monotonic()
     held = True
-    for outcome in spread(run, progress.left(seeds), jobs, budget):
-        progress.add(outcome)
-        if outcome.failure:
-            held = False
-            print(f"seed {outcome.seed} failed after {outcome.steps} steps: {outcome.failure}")
-            print(f"  again: {again(outcome.seed)}", flush=True)
-            if stop:
-                break
-    progress.close()
-    for line in progress.figures.lines():
+    try:
+        for outcome in spread(run, progress.left(seeds), jobs, budget):
+            progress.add(outcome)
+            if outcome.failure:
+                held = False
+                print(f"seed {outcome.seed} failed after {outcome.steps} steps: {outcome.failure}")
+                print(f"  again: {again(outcome.seed)}", flush=True)
+                if stop:
+                    break
+    except KeyboardInterrupt:
+        held = False
+        print("interrupted: with a file of progress the same command goes on from here")
+    finally:
+        progress.close()
+    for line in progress.summary():
         print(line)
     print(f"  {time.monotonic() - began:.1f} s of this run, on {jobs} processes")
     return held
+
+
+def summarize(paths: Iterable[Path]) -> bool:
+    """Print what files of progress hold; whether every seed held when it was last run."""
+    progress = Progress(None)
+    for path in paths:
+        progress.read(path)
+    for line in progress.summary():
+        print(line)
+    return all(held for _, held in progress.last.values())
 
 
 def tell(seed: int, about: str, since_s: float, *, turns: bool) -> bool:
@@ -82,6 +99,7 @@ def main() -> int:
     parser.add_argument("--stop", action="store_true", help="end at the first failure")
     parser.add_argument("--shard", default="1/1", help="K/N: the K-th of N parts of the seeds")
     parser.add_argument("--progress", type=Path, help="a file of what is done; started again, a run goes on behind it")
+    parser.add_argument("--summary", type=Path, nargs="+", help="print what these files of progress hold, run nothing")
     parser.add_argument("--seed", type=int, help="just this one, told in words")
     parser.add_argument("--about", default="", help="only lines with one of these words: m1,t7,snapshot")
     parser.add_argument("--since", type=float, default=0.0, help="only from this virtual second on")
@@ -89,11 +107,13 @@ def main() -> int:
     options = parser.parse_args()
     if options.seed is not None:
         return 0 if tell(options.seed, options.about, options.since, turns=options.turns) else 1
-    held = True
+    if options.summary is not None:
+        return 0 if summarize(options.summary) else 1
+    held, state = True, state_of_code()
     if options.kept:
-        held = report(kept_seeds(), options.jobs, options.budget_seconds, Progress(None))
+        held = report(kept_seeds(), options.jobs, options.budget_seconds, Progress(None, state))
     seeds = shard(parse_seeds(options.seeds), options.shard)
-    progress = Progress(options.progress)
+    progress = Progress(options.progress, state)
     return 0 if report(seeds, options.jobs, options.budget_seconds, progress, stop=options.stop) and held else 1
 
 

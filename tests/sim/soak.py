@@ -1,10 +1,14 @@
 """Many seeds, resumed where they stopped: the figures of a run, kept in a file of JSON lines if one is wanted.
 
-One line a seed, and now and then a line with what was seen since the last one. Who starts again with the same file goes
-on behind it; several shards may have a file each, and `figures` adds up any number of them.
+One line a seed, and now and then a line with what was seen since the last one; each says of which *state* of the code
+it is, a checksum over the sources. Who starts again with the same file goes on behind it: a seed that has passed is
+done, one that failed is run again once the code is another. Several shards have a file each, and all of them together
+give one summary: how many seeds of which state have passed.
 """
 
+import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,8 +17,21 @@ from typing import Final, TextIO
 
 from tests.sim.run import Outcome
 
+ROOT: Final = Path(__file__).parent.parent.parent
 SEEN_EVERY: Final = 50
 """Seeds between two lines of what was seen."""
+NAMED_MAX: Final = 20
+"""So many failed seeds are named in one line."""
+
+
+def state_of_code(root: Path = ROOT) -> str:
+    """What a run is made of: a checksum over the product and the simulator, without the tests of the latter."""
+    digest = hashlib.sha256()
+    for folder in (root / "src" / "tenure", root / "tests" / "sim"):
+        for path in sorted(folder.rglob("*.py")):
+            if not path.name.startswith("test_"):
+                digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
 
 
 @dataclass
@@ -56,6 +73,9 @@ class Figures:
             f"{self.simulated_us / 3.6e9:.1f} simulated hours, {self.operations:,} operations, "
             f"{self.elected:,} elections, {self.granted:,} grants, {self.expired:,} expiries"
         )
+        if self.failed:
+            named = ", ".join(map(str, sorted(self.failed)[:NAMED_MAX]))
+            yield f"  failed: {named}" + (" …" if len(self.failed) > NAMED_MAX else "")
         faults = {what.removeprefix("fault "): count for what, count in self.seen.items() if what.startswith("fault ")}
         decisions = {what: count for what, count in self.seen.items() if not what.startswith("fault ")}
         for name, counts in (("faults", faults), ("seen", decisions)):
@@ -63,40 +83,67 @@ class Figures:
 
 
 class Progress:
-    """What is done, in a file; without one, in memory alone."""
+    """What is done, in a file; without one, in memory alone. `state`: of the code that runs now."""
 
-    def __init__(self, path: Path | None) -> None:
-        self.figures = Figures()
-        self.done: set[int] = set()
+    def __init__(self, path: Path | None, state: str = "") -> None:
+        self.state = state
+        self.by_state: dict[str, Figures] = {}
+        """In the order in which they were first met."""
+        self.last: dict[int, tuple[str, bool]] = {}
+        """By seed: of which state it was run last, and whether it held."""
         self._since: Counter[str] = Counter()
         self._unsaid = 0
         self._file: TextIO | None = None
         if path is not None:
             if path.exists():
-                self._read(path)
+                whole = self.read(path)
+                if path.stat().st_size > whole:
+                    os.truncate(path, whole)
             self._file = path.open("a", encoding="utf-8")
 
-    def _read(self, path: Path) -> None:
-        for line in path.read_text(encoding="utf-8").splitlines():
+    @property
+    def figures(self) -> Figures:
+        """Of the code that runs now."""
+        return self._of(self.state)
+
+    def _of(self, state: str) -> Figures:
+        return self.by_state.setdefault(state, Figures())
+
+    def read(self, path: Path) -> int:
+        """What is in a file. The last line may be half of one (it is being written, or the process was ended there) and
+        then doesn't count. Returns how many bytes are whole lines.
+        """
+        text = path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        for line in whole.decode().splitlines():
             kept = json.loads(line)
+            state = kept.pop("state", "")
             if "seed" in kept:
-                self.figures.add(Outcome(**kept))
-                self.done.add(kept["seed"])
+                self._count(state, Outcome(**kept))
             else:
-                self.figures.seen.update(kept["seen"])
+                self._of(state).seen.update(kept["seen"])
+        return len(whole)
+
+    def _count(self, state: str, outcome: Outcome) -> None:
+        self._of(state).add(outcome)
+        self.last[outcome.seed] = (state, not outcome.failure)
 
     def left(self, seeds: Iterable[int]) -> Iterator[int]:
-        """Those that are still to be run."""
-        return (seed for seed in seeds if seed not in self.done)
+        """Those that are still to be run: all but those that held, and those that failed with just this code."""
+        return (seed for seed in seeds if not self._is_done(seed))
+
+    def _is_done(self, seed: int) -> bool:
+        state, held = self.last.get(seed, ("", False))
+        return held or (seed in self.last and state == self.state)
 
     def add(self, outcome: Outcome) -> None:
         """A seed is done."""
-        self.figures.add(outcome)
+        self._count(self.state, outcome)
         if self._file is None:
             return
         self._since.update(outcome.seen)
         self._unsaid += 1
-        self._file.write(json.dumps({**vars(outcome), "seen": {}}) + "\n")
+        self._file.write(json.dumps({"state": self.state, **vars(outcome), "seen": {}}) + "\n")
         self._file.flush()
         if self._unsaid >= SEEN_EVERY:
             self._say_seen()
@@ -110,10 +157,21 @@ class Progress:
     def _say_seen(self) -> None:
         assert self._file is not None
         if self._since:
-            self._file.write(json.dumps({"seen": dict(self._since)}) + "\n")
+            self._file.write(json.dumps({"state": self.state, "seen": dict(self._since)}) + "\n")
             self._file.flush()
         self._since.clear()
         self._unsaid = 0
+
+    def summary(self) -> Iterator[str]:
+        """Everything in words: each state of the code for itself, then how the seeds stand."""
+        for state, figures in self.by_state.items():
+            if figures.seeds:
+                lines = figures.lines()
+                yield f"code {state or 'unknown'}: {next(lines)}"
+                yield from lines
+        failed = sorted(seed for seed, (_, held) in self.last.items() if not held)
+        named = f": {', '.join(map(str, failed[:NAMED_MAX]))}" if failed else ""
+        yield f"{len(self.last)} different seeds; {len(failed)} failed when they were last run{named}"
 
 
 def shard(seeds: Iterable[int], text: str) -> Iterator[int]:

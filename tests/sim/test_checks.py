@@ -18,7 +18,7 @@ from tests.sim.observer import Broken
 from tests.sim.plan import FOR_EVER, KINDS, draw
 from tests.sim.resource import Resource
 from tests.sim.run import Outcome, Run
-from tests.sim.soak import Progress, shard
+from tests.sim.soak import Progress, shard, state_of_code
 from tests.sim.telling import Telling
 from tests.sim.twins import Twins
 from tests.sim.watching import Watcher
@@ -228,18 +228,74 @@ def test_shards_are_the_seeds_in_parts() -> None:
         list(shard(range(10), "4/3"))
 
 
+def outcome_of(seed: int, failure: str = "") -> Outcome:
+    return Outcome(seed, 100, 5, 7, 1, 2, 3, 4, failure, 50, {"fault crash": seed})
+
+
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     path = tmp_path / "progress.jsonl"
-    first = Progress(path)
-    for seed in (1, 2):
-        first.add(Outcome(seed, 100, 5, 7, 1, 2, 3, 4, "" if seed == 1 else "S1: broken", 50, {"fault crash": seed}))
+    first = Progress(path, "one")
+    first.add(outcome_of(1))
+    first.add(outcome_of(2, "S1: broken"))
     first.close()
-    second = Progress(path)
+    second = Progress(path, "one")
     assert list(second.left(range(4))) == [0, 3]
     assert (second.figures.seeds, second.figures.steps, second.figures.failed) == (2, 200, {2: "S1: broken"})
     assert second.figures.seen == {"fault crash": 3}
     assert "2 seeds, 1 failed" in next(second.figures.lines())
     second.close()
+
+
+def test_what_failed_is_run_again_once_the_code_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "progress.jsonl"
+    first = Progress(path, "one")
+    first.add(outcome_of(1))
+    first.add(outcome_of(2, "S1: broken"))
+    first.close()
+    second = Progress(path, "two")
+    assert list(second.left(range(4))) == [0, 2, 3]
+    second.add(outcome_of(2))
+    second.close()
+    both = Progress(None)
+    both.read(path)
+    summary = list(both.summary())
+    assert any(line.startswith("code one: 2 seeds, 1 failed") for line in summary)
+    assert any(line.startswith("code two: 1 seeds, 0 failed") for line in summary)
+    assert summary[-1] == "2 different seeds; 0 failed when they were last run"
+
+
+def test_half_a_line_of_a_process_that_was_ended_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "progress.jsonl"
+    first = Progress(path, "one")
+    first.add(outcome_of(1))
+    first.add(outcome_of(2))
+    first.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1][:20])
+    looked = Progress(None)
+    assert looked.read(path) == len(lines[0])
+    assert path.read_bytes() == lines[0] + lines[1][:20], "who only looks changes nothing"
+    second = Progress(path, "one")
+    assert list(second.left((1, 2))) == [2]
+    second.add(outcome_of(2))
+    second.close()
+    third = Progress(path, "one")
+    assert list(third.left((1, 2))) == []
+    third.close()
+
+
+def test_the_state_of_the_code_is_that_of_what_a_run_is_made_of(tmp_path: Path) -> None:
+    for name in ("src/tenure/raft/core.py", "tests/sim/run.py", "tests/sim/test_run.py", "tests/raft/net.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    before = state_of_code(tmp_path)
+    (tmp_path / "tests/sim/test_run.py").write_text("2")
+    (tmp_path / "tests/raft/net.py").write_text("2")
+    assert state_of_code(tmp_path) == before
+    (tmp_path / "tests/sim/run.py").write_text("2")
+    other = state_of_code(tmp_path)
+    (tmp_path / "src/tenure/raft/core.py").write_text("2")
+    assert len({before, other, state_of_code(tmp_path)}) == 3
 
 
 def test_a_telling_keeps_what_it_is_asked_about() -> None:
