@@ -89,7 +89,9 @@ class Network:
         lives = (one.life, other.life)
 
         def stand() -> None:
-            if (one.life, other.life) != lives or not self.reachable(one, other) or self.removed(one, other):
+            if (one.life, other.life) != lives or not self.reachable(one, other):
+                return
+            if self.bids_farewell(one, other) or self.bids_farewell(other, one):
                 return
             for here, there in ((one, other), (other, one)):
                 if there.ways[here.index].linked or here.core is None or there.core is None:
@@ -113,12 +115,14 @@ class Network:
 
         self.world.later(took, measured)
 
-    def removed(self, one: Host, other: Host) -> bool:
-        """Whether one of the two goes by members who have removed the other: no handshake (`native.member.judge`)."""
-        for here, there in ((one, other), (other, one)):
-            if here.core is not None and there.id in here.core.configuration.removed:
-                return True
-        return False
+    def bids_farewell(self, here: Host, there: Host) -> bool:
+        """Who has left for certain is told so where it may connect, and takes no part (`native.member.on_open`). Not by
+        a removal that may be rolled back: it may be of the leader who is to roll it back (seed 111).
+        """
+        said = here.raft.farewell(there.id) if here.replica is not None and not here.replica.stopped else None
+        if said is not None and there.replica is not None and not there.replica.stopped:
+            self.world.arrive(there, Received(said))
+        return said is not None
 
     def lose(self, host: Host, peer: Host, evidence: Evidence, delay: int) -> None:
         """`host` will notice that its connection from this life of `peer` is gone."""
