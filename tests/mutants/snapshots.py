@@ -4,6 +4,13 @@ from tests.mutants.mutant import Mutant
 
 SHIPPING = (
     Mutant(
+        "chunk-waits-for-our-disk", "L4", "raft/replication.py",
+        "        if waited >= answer_after_us(core, peer):",
+        "        if waited >= retry_after_us(core, peer):",
+        "after one stall of the leader's disk each lost piece of a snapshot costs seconds",
+        ("raft/test_shipping.py::test_a_lost_chunk_is_sent_again_soon_however_slow_our_own_disk_is",),
+    ),
+    Mutant(
         "shipment-begun-anew", "P4.6", "raft/shipping.py",
         "    if shipment is None or (shipment.acked == 0 and shipment.snapshot.index < core.log.base_index):\n",
         "    if True:\n",

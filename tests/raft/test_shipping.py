@@ -5,6 +5,7 @@ twice.
 from zlib import crc32
 
 from tenure.base.ids import ConsensusTerm, LogIndex
+from tenure.base.instants import SECOND
 from tenure.raft.entries import Image, Snapshot
 from tenure.raft.messages import SnapshotChunk, SnapshotChunkReply
 from tenure.raft.settings import Settings
@@ -86,6 +87,16 @@ def test_a_slow_rate_is_kept_however_often_the_leader_steps() -> None:
         more(script, "wake m1 20us")
     more(script, "settle")
     assert shipment(script).acked >= before + 200
+
+
+def test_a_lost_chunk_is_sent_again_soon_however_slow_our_own_disk_is() -> None:
+    """A chunk waits for no disk. With one stall in its measure the leader waited for seconds after each lost one, and
+    followers were never brought up (seed 147 of the simulation).
+    """
+    script = needing_a_snapshot("snapshot_chunk_bytes=100", "snapshot_inflight_bytes_max=400")
+    script.stage.raft("m1")._core.timing.sync_sample(5 * SECOND)
+    more(script, "hold m1>m3 SnapshotChunk", "restart m3", "settle", "free", "drop m1>m3 SnapshotChunk", "run 300ms")
+    assert script.stage.raft("m3").commit == script.stage.raft("m1").commit
 
 
 def test_the_window_widens_up_to_its_limit_while_answers_come_at_once() -> None:

@@ -272,13 +272,24 @@ def on_heartbeat_reply(core: Core, sender: MemberId, reply: HeartbeatReply) -> N
     _retry(core, sender, progress)
 
 
+def answer_after_us(core: Core, peer: MemberId) -> int:
+    """How long an answer that waits for no disk may take before what it would answer is sent again."""
+    return max(4 * core.timing.srtt(peer), 4 * core.settings.heartbeat_us)
+
+
 def retry_after_us(core: Core, peer: MemberId) -> int:
     """How long an unanswered append may stand before it is sent again."""
     return max(4 * core.timing.srtt(peer) + 4 * core.timing.sync_p99, 4 * core.settings.heartbeat_us)
 
 
 def _retry(core: Core, peer: MemberId, progress: Progress) -> None:
-    if core.now - progress.moved_at < retry_after_us(core, peer):
+    waited = core.now - progress.moved_at
+    shipment = progress.shipment
+    if progress.state == "snapshot" and shipment is not None and shipment.acked < shipment.snapshot.image.size:
+        if waited >= answer_after_us(core, peer):  # chunks are kept in memory: what a disk takes says nothing of them
+            shipping.ask_again(core, peer, progress)
+        return
+    if waited < retry_after_us(core, peer):
         return
     match progress.state:
         case "probe":

@@ -33,7 +33,7 @@ def on_want(core: Core, sender: MemberId, want: WantSnapshot) -> None:
         return  # it gets one anyway
     if progress.copy is not None and progress.copy.snapshot.index > want.above:
         chunks = progress.copy.chunks
-        if not chunks or core.now - chunks[-1][1] >= replication.retry_after_us(core, sender):
+        if not chunks or core.now - chunks[-1][1] >= replication.answer_after_us(core, sender):
             shipping.go_back(core, progress.copy)
         return
     stale = core.settings.witness_entries_max // 2
