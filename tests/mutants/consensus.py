@@ -272,6 +272,13 @@ LOG = (
         ("raft/test_one_member.py::test_a_restarted_member_begins_at_its_snapshot",),
     ),
     Mutant(
+        "version-rises-with-regular-heartbeats-only", "P10", "raft/replication.py",
+        "    raise_feature(core, leader)  # not only",
+        "    if not opens_round:\n        raise_feature(core, leader)  # not only",
+        "a leader that is read from all the time never raises the cluster's version",
+        ("golden:p10_the_version_rises_however_busy_the_leader_is",),
+    ),
+    Mutant(
         "event-before-commit", "P10", "raft/committing.py",
         "    end = min(core.commit, ",
         "    end = min(core.log.last_index, ",

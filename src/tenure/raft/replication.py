@@ -67,6 +67,7 @@ def beat(core: Core, leader: Leader, *, opens_round: bool = False) -> int:
     Where nothing waits for answers every second one is asked for: an answer wakes two processes, and CheckQuorum has
     patience for ten beats.
     """
+    raise_feature(core, leader)  # not only with regular ones: each round puts those off, and a busy leader has none
     leader.beat += 1
     leader.beat_at = core.now
     interval = core.settings.heartbeat_us
@@ -338,7 +339,7 @@ def maybe_commit(core: Core, leader: Leader) -> None:
 
 def raise_feature(core: Core, leader: Leader) -> None:
     """P10: the cluster's version rises only when every member speaks it, by a log entry."""
-    if core.commit < leader.noop:
+    if core.commit < leader.noop or core.feature >= core.settings.feature_max:
         return
     spoken = min((progress.speaks for progress in leader.progress.values()), default=core.settings.feature_max)
     version = min(spoken, core.settings.feature_max)

@@ -45,7 +45,6 @@ def _tick_leader(core: Core, leader: Leader) -> None:
             replication.probe_disks(core, leader)
         leader.probe_due = after(core.now, core.timing.disk_stall)
     if now >= leader.beat_due:
-        replication.raise_feature(core, leader)
         replication.beat(core, leader)
 
 
