@@ -9,6 +9,7 @@ and in the end every operation is over (L2), everybody has caught up (L4), and s
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from tenure.base.ids import MemberId
 from tenure.leadership.engine import AnyRequest, AnyResult, Refused, Stepdown, Stepped
 from tenure.leadership.members import MembersView, ReplaceMember
 from tests.sim import cutting
@@ -85,11 +86,15 @@ class Healing:
 
     def settled(self) -> bool:
         """One leader serves, and everybody follows it."""
-        serving = self.serving()
-        if len(serving) != 1:
-            return False
-        leader = serving[0]
-        return all(host.core is not None and host.raft.leader == leader.id for host in self.healthy())
+        leader: MemberId | None = None
+        followed: set[MemberId | None] = set()
+        for host in self.healthy():
+            _, _, follows, serves = host.raft.lead
+            if follows is None or (serves and leader is not None):
+                return False
+            followed.add(follows)
+            leader = follows if serves else leader
+        return leader is not None and followed == {leader}
 
     def await_(self, bound_us: int, rule: str, text: str, so: Callable[[], bool]) -> int:
         """Go on until it is so; how long that took."""

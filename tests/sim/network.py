@@ -32,6 +32,8 @@ class Network:
         self.world = world
         self.plan = plan = world.plan
         self.rng = world.rng
+        self.random = world.rng.random
+        self.latency_us, self.jitter_us = plan.latency_us, plan.jitter_us
         self.ordered = plan.ordered
         self.loss = plan.loss / 1000
         self.duplicate = plan.duplicate / 1000
@@ -165,26 +167,28 @@ class Network:
     def send(self, sender: Host, to: Host, frame: PeerFrame) -> None:
         """A frame leaves; what becomes of it is drawn now."""
         way = sender.ways[to.index]
-        if not way.linked or way.cut or (self.loss and self.rng.random() < self.loss):
+        if not way.linked or way.cut:
             return
-        world, plan, random = self.world, self.plan, self.rng.random
-        delay = plan.latency_us * way.slow
-        if plan.jitter_us:
-            delay += int(random() * plan.jitter_us)
+        random = self.random
+        if self.loss and random() < self.loss:
+            return
+        world, now = self.world, self.world.now
+        delay = self.latency_us * way.slow
+        if self.jitter_us:
+            delay += int(random() * self.jitter_us)
         if self.spike and random() < self.spike:
-            delay += int(random() * plan.spike_us)
+            delay += int(random() * self.plan.spike_us)
         if self.ordered:
-            arrival = world.now + delay
-            if arrival < way.last_arrival:
-                arrival = way.last_arrival
-                delay = arrival - world.now
-            way.last_arrival = arrival
+            if now + delay < way.last_arrival:
+                delay = way.last_arrival - now
+            else:
+                way.last_arrival = now + delay
         else:
-            if self.duplicate and self.rng.random() < self.duplicate:
+            if self.duplicate and random() < self.duplicate:
                 self.deliver(way, sender, to, frame, delay + self.delay(way))
             if self.replay:
                 self.replay_old(sender, to, frame)
-        world.post(world.now + delay, self.arrived, (way, way.generation, sender, to, frame, delay))
+        world.post(now + delay, self.arrived, (way, way.generation, sender, to, frame, delay))
 
     def replay_old(self, sender: Host, to: Host, frame: PeerFrame) -> None:
         """Old frames come again: from this life or an earlier one, in this term or a later one."""
@@ -210,7 +214,7 @@ class Network:
         kind = type(frame)
         if kind is Envelope:
             world.arrive(to, Received(frame))  # type: ignore[arg-type]
-            if self.rng.random() < RTT_SAMPLED:
+            if self.random() < RTT_SAMPLED:
                 world.arrive(to, RttSample(sender.id, 2 * delay + 50))
         elif kind is Call:
             assert isinstance(frame, Call)

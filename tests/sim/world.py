@@ -164,7 +164,8 @@ class World:
 
     def later(self, delay: int, action: Action) -> None:
         """Do something after a while."""
-        self.post(self.now + max(delay, 0), _act, action)
+        self._number = number = self._number + 1
+        heappush(self._heap, (self.now + delay if delay > 0 else self.now, number, _act, action))
 
     def at(self, when: int, action: Action) -> None:
         """Do something at a true time."""
@@ -186,7 +187,10 @@ class World:
             while left and heap and self.steps < limit:
                 left -= 1
                 self.now, _, act, argument = heappop(heap)
-                act(argument)
+                if act is _act:
+                    argument()
+                else:
+                    act(argument)
             self._unwatched = left
 
     def watch(self, coming: int | None) -> None:
@@ -351,8 +355,9 @@ class World:
         if self.boundary and self.rng.random() < self.boundary:
             boundaries.act(self, host, effects)
         else:
-            for peer, frame in effects.send:
-                self.send(host, self.by_id[peer], frame)
+            if effects.send:
+                for peer, frame in effects.send:
+                    self.send(host, self.by_id[peer], frame)
             if effects.write is not None:
                 self.submit(host, effects.write)
             if effects.stage is not None:

@@ -196,9 +196,13 @@ class Raft:
     def lead(self) -> tuple[RoleName, ConsensusTerm, MemberId | None, bool]:
         """Role, term, leader and whether it serves, at once."""
         core = self._core
-        if core.fatal is not None or isinstance(core.role, Leader):
-            return (self.role, core.term, self.leader, self.is_serving)
-        return (core.role.name, core.term, core.watch.leader if core.suspicion is None else None, False)
+        role = core.role
+        if core.fatal is not None:
+            return ("stopped", core.term, self.leader, self.is_serving)
+        if type(role) is Leader:
+            serves = core.commit >= role.noop and role.transfer is None and not core.is_witness
+            return ("leader", core.term, core.me, serves)
+        return (role.name, core.term, core.watch.leader if core.suspicion is None else None, False)
 
     @property
     def awaited_beat(self) -> int | None:
