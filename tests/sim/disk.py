@@ -6,7 +6,7 @@ every effect boundary can be tried. What becomes of single frames and pages is `
 """
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, MemberId
-from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Restored, Snapshot
+from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Restored, Snapshot, configuration_of
 from tenure.raft.ready import Batch
 
 
@@ -50,6 +50,11 @@ class Disk:
         """Where in its log the members were changed, and the snapshot's members."""
         below = self.snapshot.configuration.index if self.snapshot is not None else self.configuration.index
         return [below, *(entry.index for entry in self.entries if entry.kind == CONFIGURATION)]
+
+    def last_configuration(self) -> Configuration:
+        """Whom a member that starts from this takes for the cluster."""
+        held = (configuration_of(entry) for entry in reversed(self.entries) if entry.kind == CONFIGURATION)
+        return next(held, self.snapshot.configuration if self.snapshot is not None else self.configuration)
 
     def submit(self, batch: Batch) -> None:
         """Take a batch; it is not durable yet."""

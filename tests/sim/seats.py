@@ -87,11 +87,14 @@ class Seats:
             self.observer.fail("S10", f"{host.name} leads t{core.term} and has no vote")
 
     def in_force(self) -> list[Configuration]:
-        """All that somebody living goes by, and the committed one."""
+        """All that somebody goes by, or will when it is started again, and the committed one."""
         found = {self.configuration.index: self.configuration}
         for host in self.world.hosts:
-            if host.core is not None and not host.gone and host.core.configuration.seat(host.id) is not None:
-                found[host.core.configuration.index] = host.core.configuration
+            if host.gone:
+                continue
+            now = host.core.configuration if host.core is not None else host.disk.last_configuration()
+            if now.seat(host.id) is not None:
+                found[now.index] = now
         return [found[index] for index in sorted(found)]
 
     def may_lose(self, host: Host) -> bool:

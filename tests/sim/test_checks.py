@@ -8,7 +8,7 @@ import pytest
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, ElectionName, LogIndex, NodeId, SessionId, Term
 from tenure.leadership.engine import Transition
-from tenure.raft.entries import Configuration, Entry, HardState, Image, Snapshot
+from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Image, Snapshot, encode_configuration
 from tenure.raft.messages import AppendReply, Envelope, VoteReply
 from tenure.raft.ready import Batch
 from tests.sim import cutting, foundings
@@ -308,3 +308,16 @@ def test_a_telling_keeps_what_it_is_asked_about() -> None:
     telling.said("m2", "starts")
     assert len(lines) == 1
     assert "m2" in lines[0]
+
+
+def test_a_configuration_that_only_a_dead_members_disk_holds_is_in_force() -> None:
+    """Found by seed 1649577631217: the other voter of such a one was lost, and nobody could ever lead again."""
+    world = founded()
+    host = world.voters()[0]
+    now = host.disk.last_configuration()
+    assert world.observer.seats.in_force() == [now]
+    smaller = Configuration(LogIndex(host.disk.last_index + 1), now.seats[:2])
+    data = encode_configuration(smaller)
+    host.disk.entries.append(Entry(smaller.index, host.disk.hard_state.term, CONFIGURATION, data))
+    world.crash(host, keep=False)
+    assert world.observer.seats.in_force() == [now, smaller]
