@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes this checkout ready to work: apt packages that are missing, and .venv. Quiet and quick when nothing is to do.
 #   tools/setup.sh          Python and .venv
-#   tools/setup.sh test     and the tools of the tests (strace)
+#   tools/setup.sh test     and the tools of the tests (strace, faketime)
 #   tools/setup.sh bench    and the servers that we compare with (etcd)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,7 +21,10 @@ elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 case "${1:-}" in
     "") ;;
-    test) command -v strace >/dev/null || need+=(strace) ;;
+    test)
+        command -v strace >/dev/null || need+=(strace)
+        command -v faketime >/dev/null || need+=(faketime)
+        ;;
     bench) [ -n "${ETCD_BIN:-}" ] || command -v etcd >/dev/null || need+=(etcd-server) ;;
     *) echo "setup: unknown set '$1' (test, bench)" >&2; exit 2 ;;
 esac

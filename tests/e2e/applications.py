@@ -62,7 +62,15 @@ class Application:
 class Applications:
     """All of them; a context that ends them."""
 
-    def __init__(self, endpoints: list[str], election: str, ttls: dict[str, int], folder: Path) -> None:
+    def __init__(
+        self,
+        endpoints: list[str],
+        election: str,
+        ttls: dict[str, int],
+        folder: Path,
+        own_environment: dict[str, str] | None = None,
+    ) -> None:
+        self._environment = {**environment(), **(own_environment or {})}
         self.endpoints = ",".join(endpoints)
         self.election = election
         self.all = {node: Application(node, ttl, folder / f"{node}.jsonl") for node, ttl in ttls.items()}
@@ -96,7 +104,7 @@ class Applications:
                 stdout=told,
                 stderr=errors,
                 cwd=root,
-                env=environment(),
+                env=self._environment,
                 start_new_session=True,
             )
 
@@ -164,6 +172,15 @@ class Applications:
             if each.process is not None:
                 each.process.wait(patience_s)
                 each.process = None
+
+    def written(self, node: str) -> list[dict[str, Any]]:
+        """Its acknowledged writes so far."""
+        return [line for line in self.all[node].lines() if line["kind"] == "wrote"]
+
+    def wall_ahead_us(self, node: str) -> int:
+        """CLOCK_REALTIME before CLOCK_BOOTTIME, as the node last read them while it led."""
+        told: list[int] = [line["ahead"] for line in self.all[node].lines() if line["kind"] == "wall"]
+        return told[-1] if told else 0
 
     # --- judgement ---------------------------------------------------------------------------------------------------
 

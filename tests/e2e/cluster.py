@@ -128,6 +128,9 @@ class Member:
     """Where this life's log begins."""
     lives: int = 0
     exits: list[int] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    """Stands in front of its command, in every life: a namespace."""
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def pid(self) -> int:
@@ -224,12 +227,12 @@ class Cluster:
         member.logged = member.log.stat().st_size if member.log.exists() else 0
         with open(member.log, "ab") as log:
             member.process = subprocess.Popen(
-                [*before, *self.command(name)],
+                [*member.before, *before, *self.command(name)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=environment(member.source),
+                env={**environment(member.source), **member.environment},
                 start_new_session=True,
             )
         member.stopped = False

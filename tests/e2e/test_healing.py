@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.cluster import Cluster, Member, broken, cluster, eventually, value_of
-from tests.e2e.test_members import Writing, flip, frames, get, put
+from tests.e2e.harm import flip, frames
+from tests.e2e.test_members import Writing, get, put
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 dead_after_ms, stabilise_ms = 2_000, 500

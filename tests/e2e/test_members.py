@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.cluster import Cluster, Connection, Member, broken, cluster, environment, eventually, value_of
+from tests.e2e.harm import flip, frames
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 exit_error, exit_data, exit_disk = 1, 65, 74
@@ -198,26 +199,6 @@ def damaged(three: Cluster, name: str) -> tuple[Path, Path]:
     three.settled()
     three.kill(name)
     return three[name].folder / "tenure.db", three[name].folder / "tenure.db-wal"
-
-
-def flip(file: Path, at: int) -> None:
-    with file.open("r+b") as stream:
-        stream.seek(at)
-        byte = stream.read(1)
-        stream.seek(at)
-        stream.write(bytes([byte[0] ^ 0xFF]))
-
-
-def frames(wal: Path) -> list[int]:
-    """Where the frames of the `-wal`'s present round begin."""
-    data = wal.read_bytes()
-    salts = data[16:24]
-    found = []
-    for start in range(32, len(data) - 24 - 4096 + 1, 24 + 4096):
-        if data[start + 8 : start + 16] != salts:
-            break
-        found.append(start)
-    return found
 
 
 def test_damage_is_told_apart_from_a_torn_end_and_each_has_its_exit_code(tmp_path: Path) -> None:
