@@ -26,10 +26,24 @@ told_every_us = 100_000
 """A stretch is told in pieces: whoever is killed has told nearly all of it."""
 late_us = 20_000
 """A sample that comes later than this shows that this process did not run."""
+set_us = 1_000_000
+"""A wall clock that moves by more against CLOCK_BOOTTIME was set."""
 
 
 def now_us() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000
+
+
+def wall_ahead_us() -> int:
+    return time.time_ns() // 1_000 - now_us()
+
+
+_never = threading.Event()
+
+
+def rest(seconds: float) -> None:
+    """Not `time.sleep`: libfaketime breaks it, as it takes an absolute time of CLOCK_MONOTONIC for one of its own."""
+    _never.wait(seconds)
 
 
 _saying = threading.Lock()
@@ -80,9 +94,11 @@ def flush(belief: Belief | None) -> None:
 
 
 class Late:
-    """Notices when this process did not run."""
+    """Notices when this process did not run, and when its wall clock was set."""
 
     def __init__(self) -> None:
+        self.ahead = 0
+        """Microseconds of CLOCK_REALTIME before CLOCK_BOOTTIME."""
         self.begin()
 
     def begin(self) -> None:
@@ -94,6 +110,10 @@ class Late:
         if now - self.last > late_us:
             say("late", begin=self.last, end=now)
         self.last = now
+        ahead = wall_ahead_us()
+        if abs(ahead - self.ahead) > set_us:
+            say("wall", ahead=ahead)
+            self.ahead = ahead
 
 
 class Writer(threading.Thread):
@@ -109,7 +129,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         while True:
-            time.sleep(0.02)
+            rest(0.02)
             lease = self.lease
             if lease is None:
                 continue
@@ -122,6 +142,8 @@ class Writer(threading.Thread):
                 continue
             except ClientError as error:
                 say("not_written", term=lease.term, code=str(error.code or type(error).__name__))
+            except OSError as error:  # under libfaketime: the client rests with `time.sleep` between two tries
+                say("not_written", term=lease.term, code=type(error).__name__)
             else:
                 say("wrote", term=lease.term, revision=written.revision)
 
@@ -159,12 +181,12 @@ def hold(lease: Lease, writer: Writer, late: Late, stop: threading.Event) -> Non
     while not stop.is_set() and not lease.lost:
         belief = sample(lease, belief)
         late.look()
-        time.sleep(sample_s)
+        rest(sample_s)
     writer.lease = None
     asked_at = now_us()
     while lease.demand is not None and not stop.is_set() and now_us() - asked_at < 50_000:
         belief = sample(lease, belief)  # asked to hand over: finish what was begun, then go
-        time.sleep(sample_s)
+        rest(sample_s)
     belief = sample(lease, belief)
     flush(belief)
     late.look()
