@@ -2,12 +2,17 @@
 
 Three kinds, by what makes a repetition safe: numbered requests of a client session, an Idempotency-Key, or nothing; the
 last kind doesn't repeat a write that may have reached somebody. What nobody answered is noted as unknown.
+
+Some also write under the terms of an election, the newest that they know or an older one, as a holder would that slept
+too long; and without a term, which works until the first that has one.
 """
 
 import random
 import threading
 import time
 from typing import Final, Literal
+
+from msgspec.structs import replace
 
 from tests.e2e.cluster import Answer, Connection, Method, broken
 from tests.sim.linearizability import OPEN, Operation
@@ -19,6 +24,7 @@ patience_s: Final = 5.0
 pause_s: Final = 0.004
 """Between two operations: the machine is shared with what is tested."""
 shared_keys: Final = 3
+fenced_keys: Final = 2
 
 
 class Gone(Exception):
@@ -36,11 +42,16 @@ class User(threading.Thread):
         seed: int,
         stop: threading.Event,
         realm: str = "",
+        election: str | None = None,
     ) -> None:
         """`connections`: one of its own to each member; their timeout is how long it waits for one answer. `realm`
-        begins its keys, where several loads follow each other on one cluster.
+        begins its keys, where several loads follow each other on one cluster. With an `election` that others hold it
+        also writes under that one's terms.
         """
         super().__init__(name=f"user-{number}", daemon=True)
+        self.election = election
+        self.terms: list[int] = []
+        """Of the election, as far as we have heard of them."""
         self.number = number
         self._realm = realm
         self.style = style
@@ -87,36 +98,69 @@ class User(threading.Thread):
         if 0.1 <= dice < 0.25:
             self._move()  # what one member acknowledged must be read from the next at once
             self._get(key)
+        if dice >= 0.85 and self.election is not None:
+            self._fenced(f"{self._realm}fenced/{self._rng.randrange(fenced_keys)}")
+
+    def _fenced(self, key: str) -> None:
+        if self._rng.random() < 0.2 or not self.terms:
+            self._hear()
+        if self.terms:
+            age = self._rng.choice((1, 1, 1, 1, 2, 3))
+            term = None if self._rng.random() < 0.1 else self.terms[-min(age, len(self.terms))]
+            self._put(key, None, term)
+            self._move()
+            self._get(key)
+
+    def _hear(self) -> None:
+        """Of the newest term, from whichever member."""
+        try:
+            answer = self._ask("GET", f"/v1/elections/{self.election}", None, {}, repeats=True)
+        except Gone:
+            return
+        if answer.status == 200 and answer.data["term"] and answer.data["term"] not in self.terms:
+            self.terms = sorted([*self.terms, answer.data["term"]])
 
     # --- operations --------------------------------------------------------------------------------------------------
 
-    def _put(self, key: str, if_revision: int | None) -> None:
+    def _put(self, key: str, if_revision: int | None, term: int | None = None) -> None:
         value = f"{self.number}.{len(self.operations)}"
-        body = {"value": value} if if_revision is None else {"value": value, "if_revision": if_revision}
+        body: dict[str, object] = {"value": value}
+        if if_revision is not None:
+            body["if_revision"] = if_revision
+        if term is not None:
+            body.update(election=self.election, term=term)
         try:
             headers = self._headers()
         except Gone:
             return  # nothing was sent
-        called = time.monotonic_ns()
+        asked = Operation(key, "put", time.monotonic_ns(), OPEN, "unknown", value, None, if_revision, self.name)
+        if term is not None:
+            asked = replace(asked, election=self.election, term=term)
         try:
             answer = self._ask("PUT", f"/v1/kv/{key}", body, headers, repeats=self.style != "bare")
         except Gone:
-            self._note(Operation(key, "put", called, OPEN, "unknown", value, None, if_revision, self.name))
+            self.operations.append(asked)
             return
-        returned = time.monotonic_ns()
+        self.operations.append(self._answered(asked, answer))
+
+    def _answered(self, asked: Operation, answer: Answer) -> Operation:
+        """What came of a write."""
+        key, returned = asked.key, time.monotonic_ns()
         if answer.status == 200:
             revision = answer.data["revision"]
             self._seen[key] = revision
             if key.startswith(f"{self._realm}own/"):
-                self.acknowledged[key] = (value, revision)
-            self._note(Operation(key, "put", called, returned, "ok", value, revision, if_revision, self.name))
+                self.acknowledged[key] = (asked.value or "", revision)
             self.acks += 1
             self.last_ack = time.monotonic()
-        elif answer.code == "revision_mismatch" and if_revision is not None:
-            self._note(Operation(key, "put", called, returned, "mismatch", value, None, if_revision, self.name))
-        else:
-            self._note(Operation(key, "put", called, OPEN, "unknown", value, None, if_revision, self.name))
-            self.odd.append(f"PUT {key}: {answer.status} {answer.raw!r}")
+            return replace(asked, outcome="ok", returned=returned, revision=revision)
+        if answer.code == "revision_mismatch" and asked.if_revision is not None:
+            return replace(asked, outcome="mismatch", returned=returned)
+        if answer.code == "stale_term" and key.startswith(f"{self._realm}fenced/"):
+            current = answer.data["current_term"]
+            return replace(asked, outcome="stale", returned=returned, election=self.election, current_term=current)
+        self.odd.append(f"PUT {key}: {answer.status} {answer.raw!r}")
+        return asked
 
     def _get(self, key: str) -> None:
         called = time.monotonic_ns()
@@ -128,14 +172,11 @@ class User(threading.Thread):
         if answer.status == 200:
             self._seen[key] = answer.data["revision"]
             value, revision = answer.data["value"], answer.data["revision"]
-            self._note(Operation(key, "get", called, returned, "ok", value, revision, None, self.name))
+            self.operations.append(Operation(key, "get", called, returned, "ok", value, revision, None, self.name))
         elif answer.code == "unknown_key":
-            self._note(Operation(key, "get", called, returned, "ok", None, 0, None, self.name))
+            self.operations.append(Operation(key, "get", called, returned, "ok", None, 0, None, self.name))
         else:
             self.odd.append(f"GET {key}: {answer.status} {answer.raw!r}")
-
-    def _note(self, operation: Operation) -> None:
-        self.operations.append(operation)
 
     # --- how it is asked ---------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.cluster import Cluster, Connection, Member, cluster, eventually, patience_s, root
 from tests.e2e.load import Style, User, attempt_s
 from tests.e2e.next_version import CARELESS, NEXT, built
-from tests.e2e.test_faults import every_own_write_is_there, read_all
+from tests.e2e.story import every_own_write_is_there, read_all
 from tests.e2e.test_healing import is_caught_up
 from tests.e2e.test_members import get, put
 from tests.sim.linearizability import check
