@@ -285,6 +285,13 @@ WITNESSES = (
         ("engines/native/test_membership.py::test_a_witness_serves_nobody_from_the_founding_on_and_after_a_new_start",),
     ),
     Mutant(
+        "witness-refuses-itself", "P8", "engines/native/desk.py",
+        "        if peer is None and token != internal_token and (",
+        "        if peer is None and (",
+        "what waits at a member that becomes a witness is never passed on",
+        ("engines/native/test_replica.py::test_what_waits_at_a_member_that_learns_that_it_is_a_witness_is_passed_on",),
+    ),
+    Mutant(
         "witness-serves-streams", "P8", "engines/native/driver.py",
         "        return NO_STATE if self._replica.witness else None\n",
         "        return NO_STATE if self._replica.stopped else None\n",

@@ -98,10 +98,14 @@ class Seats:
         return [found[index] for index in sorted(found)]
 
     def may_lose(self, host: Host) -> bool:
-        """Whether a majority of disks is left, in each configuration in force, when this one's is lost too."""
+        """Whether a majority of disks is left, in each configuration in force, when this one's is lost too. An observer
+        counts as a voter: a leader that has heard it a moment ago may be about to promote it.
+        """
         for configuration in self.in_force():
-            voters = [self.world.by_id[voter] for voter in configuration.voters()]
-            lost = sum(1 for voter in voters if voter.lost or voter is host)
-            if host in voters and 2 * lost >= len(voters):
+            counted = {self.world.by_id[voter] for voter in configuration.voters()}
+            if configuration.seat(host.id) is not None:
+                counted.add(host)
+            lost = sum(1 for one in counted if one.lost or one is host)
+            if host in counted and 2 * lost >= len(counted):
                 return False
         return True

@@ -14,8 +14,10 @@ from tenure.leadership.engine import (
     KvPut,
     KvValue,
     KvWritten,
+    MembersView,
     OpenClient,
     OpenSession,
+    PromoteMember,
     ReadElection,
     Refused,
     Release,
@@ -550,3 +552,20 @@ def test_the_first_command_of_a_term_is_told_once_by_the_leader_that_serves_it()
 def first_commands(site: Site) -> list[dict[str, int | str | bool | None]]:
     traces = [trace for effects in site.effects for trace in effects.traces]
     return [trace.detail for trace in traces if trace.what == "first_command"]
+
+
+def test_what_waits_at_a_member_that_learns_that_it_is_a_witness_is_passed_on() -> None:
+    """To pass it on it opens a client session of its own, which is no request to a member without state (P8; seed
+    2398682511455).
+    """
+    cluster = elected(4)
+    site = cluster.join("m5")
+    cluster.run(1_000)
+    promoted = cluster.answer(cluster.leader, PromoteMember("m5", "witness"))
+    assert isinstance(promoted, MembersView), promoted
+    cluster.kill(site)
+    cluster.restart(site)
+    token = cluster.ask(site, KvPut("k", b"v"))
+    cluster.run(2_000, until=lambda: token in site.answers)
+    assert isinstance(site.answers.get(token), KvWritten), site.answers
+    assert set(site.answers) <= {token, *range(1, token)}, "and nothing is told that nobody has asked"

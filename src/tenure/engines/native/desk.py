@@ -85,7 +85,7 @@ class Desk:
         """Take a request in. Returns its key; it may be answered already."""
         turn = self._turn
         kind = kind_of[type(request)]
-        if peer is None and (kind == READ or self._replica.witness):
+        if peer is None and token != internal_token and (kind == READ or self._replica.witness):
             known = self._known_here(request, kind)
             if known is not None:
                 turn.out.answers.append((token, known))
