@@ -26,13 +26,13 @@ demo: setup ## a real 3-member cluster and workers whose leader is killed, here,
 test: ## everything that CI runs: style, types, layers, simulation, and all tests with real processes
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	@$(PY) -m tests.sim --kept --seeds 100000 --budget-seconds $(SIM_SECONDS)
+	@$(PY) -m tests.sim --kept --seeds code:100000 --budget-seconds $(SIM_SECONDS)
 	@$(PY) -m pytest -q $(PARALLEL) -m "not e2e"
 	@$(PY) -m pytest -q -m "e2e and not integration"
 	@$(PY) -m pytest -q $(WAITING) -m "e2e and integration"
 
 verify: setup lint ## read-only gate in under 2 minutes: style, types, layers, unit and golden tests, a short simulation
-	@$(PY) -m tests.sim --kept --seeds 100000 --budget-seconds 15
+	@$(PY) -m tests.sim --kept --seeds code:100000 --budget-seconds 15
 	@$(PY) -m pytest -q $(PARALLEL) -p no:cacheprovider -m "not e2e and not integration and not slow"
 
 lint: setup

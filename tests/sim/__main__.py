@@ -28,12 +28,16 @@ def kept_seeds() -> list[int]:
 
 
 def parse_seeds(text: str) -> range:
-    """`A..B` (B excluded), or a number of seeds that begin where no other run has begun."""
+    """`A..B` (B excluded), or a number of seeds that begin where no other run has begun; `code:N` begins where no other
+    state of the code has: fresh with each change, and the same again when the same commit is tested again.
+    """
     if ".." in text:
         begin, _, end = text.partition("..")
         return range(int(begin), int(end))
-    fresh = int.from_bytes(os.urandom(4), "big") * 1000
-    return range(fresh, fresh + int(text))
+    of_code, _, count = text.rpartition(":")
+    drawn = bytes.fromhex(state_of_code())[:4] if of_code == "code" else os.urandom(4)
+    fresh = int.from_bytes(drawn, "big") * 1000
+    return range(fresh, fresh + int(count))
 
 
 def again(seed: int) -> str:
@@ -92,7 +96,9 @@ def tell(seed: int, about: str, since_s: float, *, turns: bool) -> bool:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
-    parser.add_argument("--seeds", default="100", help="A..B, or how many fresh ones")
+    parser.add_argument(
+        "--seeds", default="100", help="A..B, how many fresh ones, or code:N: fresh for this state of the code"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
     parser.add_argument("--kept", action="store_true", help="the seeds of seeds.txt first")

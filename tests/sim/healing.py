@@ -84,6 +84,13 @@ class Healing:
         """Whether a majority is left when so many more are missing."""
         return 2 * (len(self.counted()) - missing) > len(self.world.voters())
 
+    def majority_is_near(self) -> bool:
+        """Whether a majority is left without the leader that has what is committed: a snapshot in tiny pieces over a
+        network without order may take longer than any bound on an election.
+        """
+        near = [host for host in self.counted() if host.raft.commit >= self.observer.commit_top - ENTRIES_BEHIND]
+        return 2 * (len(near) - 1) > len(self.world.voters())
+
     def settled(self) -> bool:
         """One leader serves, and everybody follows it."""
         leader: MemberId | None = None
@@ -176,6 +183,13 @@ class Healing:
         self.converge("loss ended")
         if not self.quorum_without(1):
             return
+        end = world.steps + QUIET_STEPS
+        while not self.majority_is_near() and world.steps < end:
+            self.run.steps(world.steps + 20)
+        if not self.majority_is_near():
+            world.seen["too far behind to lose a leader"] += 1
+            return
+        self.converge("a majority had caught up")
         leader = self.serving()[0]
         others = [host for host in self.counted() if host is not leader]
         bound = self.l1_us(others)

@@ -12,6 +12,7 @@ from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, 
 from tenure.raft.messages import AppendReply, Envelope, VoteReply
 from tenure.raft.ready import Batch
 from tests.sim import cutting, foundings
+from tests.sim.__main__ import parse_seeds
 from tests.sim.leases import Validity
 from tests.sim.nemesis import Nemesis
 from tests.sim.observer import Broken
@@ -321,3 +322,10 @@ def test_a_configuration_that_only_a_dead_members_disk_holds_is_in_force() -> No
     host.disk.entries.append(Entry(smaller.index, host.disk.hard_state.term, CONFIGURATION, data))
     world.crash(host, keep=False)
     assert world.observer.seats.in_force() == [now, smaller]
+
+
+def test_seeds_of_the_code_are_the_same_again_and_others_are_not() -> None:
+    assert parse_seeds("code:5") == parse_seeds("code:5")
+    assert len(parse_seeds("code:5")) == len(parse_seeds("5")) == 5
+    assert parse_seeds("5") != parse_seeds("5")
+    assert list(parse_seeds("3..5")) == [3, 4]
