@@ -32,7 +32,7 @@ test: ## everything that CI runs: style, types, layers, simulation, and all test
 	@$(PY) -m pytest -q $(WAITING) -m "e2e and integration"
 
 verify: setup lint ## read-only gate in under 2 minutes: style, types, layers, unit and golden tests, a short simulation
-	@$(PY) -m tests.sim --kept --seeds code:100000 --budget-seconds 15
+	@$(PY) -m tests.sim --kept --seeds code:100000 --budget-seconds 8
 	@$(PY) -m pytest -q $(PARALLEL) -p no:cacheprovider -m "not e2e and not integration and not slow"
 
 lint: setup

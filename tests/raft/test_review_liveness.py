@@ -5,6 +5,8 @@ import pytest
 from tenure.base.instants import MS, SECOND
 from tests.raft.net import Net
 
+pytestmark = pytest.mark.slow
+
 
 def fresh(size: int, **options: int) -> Net:
     net = Net(size, **options)  # type: ignore[arg-type]

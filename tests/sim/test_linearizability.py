@@ -26,6 +26,8 @@ from tests.sim.executions import (
 )
 from tests.sim.linearizability import OPEN, Operation, Violation, check, check_key
 
+pytestmark = pytest.mark.slow
+
 Outcome: TypeAlias = Literal["ok", "mismatch", "stale", "unknown"]
 Plant: TypeAlias = Callable[[Sequence[Operation]], list[Operation]]
 
