@@ -233,12 +233,17 @@ def outcome_of(seed: int, failure: str = "") -> Outcome:
     return Outcome(seed, 100, 5, 7, 1, 2, 3, 4, failure, 50, {"fault crash": seed})
 
 
-def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    path = tmp_path / "progress.jsonl"
+def progress_of_one_that_held_and_one_that_failed(folder: Path) -> Path:
+    path = folder / "progress.jsonl"
     first = Progress(path, "one")
     first.add(outcome_of(1))
     first.add(outcome_of(2, "S1: broken"))
     first.close()
+    return path
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path = progress_of_one_that_held_and_one_that_failed(tmp_path)
     second = Progress(path, "one")
     assert list(second.left(range(4))) == [0, 3]
     assert (second.figures.seeds, second.figures.steps, second.figures.failed) == (2, 200, {2: "S1: broken"})
@@ -248,11 +253,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_what_failed_is_run_again_once_the_code_is_another(tmp_path: Path) -> None:
-    path = tmp_path / "progress.jsonl"
-    first = Progress(path, "one")
-    first.add(outcome_of(1))
-    first.add(outcome_of(2, "S1: broken"))
-    first.close()
+    path = progress_of_one_that_held_and_one_that_failed(tmp_path)
     second = Progress(path, "two")
     assert list(second.left(range(4))) == [0, 2, 3]
     second.add(outcome_of(2))
