@@ -32,6 +32,13 @@ CHANGES = (
         ("golden:p7_a_new_leader_counts_only_whom_it_has_heard",),
     ),
     Mutant(
+        "a-change-ends-no-read", "P7.1", "raft/changing.py",
+        "        reads.close_rounds(core, leader)",
+        "        ",
+        "a voter left alone waits for ever for the answers of the one that was removed: no read, no lease",
+        ("golden:p7_reads_under_way_end_with_the_removal_of_whom_they_wait_for",),
+    ),
+    Mutant(
         "replacement-as-one-change", "P7.2", "raft/membership.py",
         "the old one goes first\n    return promoted\n",
         "the old one goes first\n"

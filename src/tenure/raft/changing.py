@@ -1,7 +1,7 @@
 """The leader's half of membership changes (P7.1): judge the next step towards a wish, and put it into the log."""
 
 from tenure.base.ids import LogIndex, MemberId
-from tenure.raft import census, configurations, membership, quorum, replication
+from tenure.raft import census, configurations, membership, quorum, reads, replication
 from tenure.raft.entries import CONFIGURATION, Configuration, encode_configuration
 from tenure.raft.events import ChangeMembership
 from tenure.raft.membership import Refusal
@@ -47,7 +47,8 @@ def ask(core: Core, event: ChangeMembership) -> None:
         core.trace("configuration", index=index, voters=len(then.voters()), members=len(then.seats))
         configurations.take(core, then)
         core.accepted.append(Accepted(event.token, entry.index, entry.term))
-        replication.maybe_commit(core, leader)  # a smaller quorum may hold more
+        replication.maybe_commit(core, leader)  # a smaller quorum may hold more …
+        reads.close_rounds(core, leader)  # … and have answered more; a lone voter hears no answer that would tell
 
 
 def _end(core: Core, event: ChangeMembership, refused: Refusal | None) -> None:
