@@ -16,7 +16,7 @@ from tests.sim.__main__ import parse_seeds
 from tests.sim.leases import Validity
 from tests.sim.nemesis import Nemesis
 from tests.sim.observer import Broken
-from tests.sim.plan import FOR_EVER, KINDS, draw
+from tests.sim.plan import FOR_EVER, KINDS, MS, draw
 from tests.sim.resource import Resource
 from tests.sim.run import Outcome, Run
 from tests.sim.soak import Progress, shard, state_of_code
@@ -323,6 +323,35 @@ def test_a_configuration_that_only_a_dead_members_disk_holds_is_in_force() -> No
     host.disk.entries.append(Entry(smaller.index, host.disk.hard_state.term, CONFIGURATION, data))
     world.crash(host, keep=False)
     assert world.observer.seats.in_force() == [now, smaller]
+
+
+def standing_still() -> World:
+    """A world whose first member stands still for 5 ms and is about to go on."""
+    world = founded()
+    world.start(world.hosts[0])
+    world.pause(world.hosts[0], 5 * MS)
+    world.now += 5 * MS
+    return world
+
+
+def test_a_member_may_die_in_the_very_turn_with_which_it_goes_on() -> None:
+    """Found by seed 19800: the simulator told the dead one how long it had stood still."""
+    world = standing_still()
+    host = world.hosts[0]
+    host.unfinished.append(lambda: world.crash(host, keep=True))
+    world.resume((host, host.life))
+    assert host.replica is None
+    assert world.steps == 1, "it took no turn but that of its start"
+
+
+def test_a_member_may_stand_still_again_in_the_very_turn_with_which_it_goes_on() -> None:
+    world = standing_still()
+    host = world.hosts[0]
+    begun = host.paused_local
+    host.unfinished.append(lambda: world.pause(host, 7 * MS))
+    world.resume((host, host.life))
+    assert (world.steps, host.paused_until) == (1, world.now + 7 * MS)
+    assert host.paused_local == begun, "in the end it hears of all the time that it stood still"
 
 
 def test_seeds_of_the_code_are_the_same_again_and_others_are_not() -> None:

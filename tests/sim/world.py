@@ -458,10 +458,14 @@ class World:
         elif host.jump:
             host.clock.step(self.now, host.jump)
         unfinished, host.unfinished = host.unfinished, []
+        stood_from = host.paused_local
         for action in unfinished:
             action()
+        if host.core is None or host.paused_until:  # one of them was a turn, which ended so
+            host.paused_local = stood_from
+            return
         self.arm_anew(host)
-        gap = host.clock.at(self.now) - host.paused_local
+        gap = host.clock.at(self.now) - stood_from
         late = gap if host.jump else gap - int(self.rng.random() * min(gap, TICK_US))
         first: list[Input] = [Lateness(late)] if late >= LATE_MIN_US else []
         if late >= STALL_MIN_US:
