@@ -152,6 +152,35 @@ TERMS = (
         ),
     ),
     Mutant(
+        "kv-fence-accepts-an-ended-term", "P2.3", "leadership/kv.py",
+        "    if election.holder is None:\n        reason",
+        "    if election.holder is None and body.term == election.last_term:\n        return None\n"
+        "    if election.holder is None:\n        reason",
+        "who has released or lost the office goes on writing until somebody else has it",
+        (
+            "leadership/test_kv.py::test_a_key_once_written_under_an_election_takes_only_its_current_term",
+            "sim:0..8",
+        ),
+    ),
+    Mutant(
+        "kv-fence-only-for-who-shows-a-term", "P2.3", "leadership/kv.py",
+        "    if fence is not None or election is not None:\n",
+        "    if election is not None:\n",
+        "whoever leaves the term out writes what belongs to the leader",
+        (
+            "leadership/test_kv.py::test_a_key_once_written_under_an_election_takes_only_its_current_term",
+            "sim:0..8",
+        ),
+    ),
+    Mutant(
+        "validate-asks-nobody", "P3.3", "engines/native/desk.py",
+        "        if type(request) in _STALE and",
+        '        if type(request).__name__ == "Validate":\n            return self._replica.machine.read(request)\n'
+        "        if type(request) in _STALE and",
+        "a member that lags, or leads no more without knowing it, says that an old token counts",
+        ("sim:0..30",),
+    ),
+    Mutant(
         "validate-accepts-a-stale-term", "P2.3", "leadership/views.py",
         "    if request.term < found.last_term:\n",
         "    if request.term < 0:\n",

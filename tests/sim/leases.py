@@ -36,7 +36,10 @@ class Leases:
         self.owners: dict[int, str] = {}
         """By term: the token that it was granted with."""
         self.effects: dict[bytes, int] = {}
-        self.fenced: dict[str, int] = {}
+        self.fenced: dict[str, tuple[str, int]] = {}
+        """By key: the election under which it is written, and the last term."""
+        self.held: dict[str, int] = {}
+        """By election: the term under which it is held."""
         self.receipts: dict[tuple[str, str, int], int] = {}
         self.last_kept: dict[str, int] = {}
         """By session: the receipt of the last keepalive that was acknowledged (true time)."""
@@ -79,6 +82,9 @@ class Leases:
             match transition.kind:
                 case "granted":
                     self.on_granted(transition)
+                case "ended":
+                    assert transition.election is not None
+                    self.held.pop(transition.election, None)
                 case "session_opened":
                     self.on_opened(transition)
                 case "session_expired":
@@ -101,6 +107,8 @@ class Leases:
         if term <= self.last_term:
             self.observer.fail("S17", f"term {term} after {self.last_term}")
         self.last_term = term
+        assert transition.election is not None
+        self.held[transition.election] = term
         self.owners[term] = transition.fence_token
         self.decided_in_its_term(transition)
 
@@ -137,21 +145,28 @@ class Leases:
             self.observer.fail("S16", f"{body} took effect in consensus term {entry.term}")
 
     def on_kv(self, machine: Machine, transition: Transition) -> None:
-        """S19: one effect for each operation; S18: what was fenced never goes back to an older term."""
+        """S19: one effect for each operation. S18: a key that was written under a term takes no write without one, and
+        none but under the very term that is held.
+        """
         body = self.body(transition)
         assert isinstance(body, commands.KvPut)
         revision = transition.revision
         before = self.effects.setdefault(body.value, revision)
         if before != revision:
             self.observer.fail("S19", f"{body.value!r} took effect at {before} and {revision}")
+        fence = self.fenced.get(body.key)
         if body.election is not None and body.term is not None:
-            mark = self.fenced.get(body.key, 0)
-            if body.term < mark:
-                self.observer.fail("S18", f"{body.key} accepted term {body.term} after {mark}")
-            self.fenced[body.key] = body.term
-        held = machine.kv_get(body.key)
-        if not isinstance(held, KvValue) or held.revision < revision:
-            self.observer.fail("S19", f"{body.key} was written at {revision} and holds {held}")
+            if fence is not None and (fence[0] != body.election or body.term < fence[1]):
+                self.observer.fail("S18", f"{body.key} accepted {body.election}:{body.term} after {fence}")
+            held = self.held.get(body.election)
+            if body.term != held:
+                self.observer.fail("S18", f"{body.key} accepted {body.election}:{body.term}, held is {held}")
+            self.fenced[body.key] = (body.election, body.term)
+        elif fence is not None:
+            self.observer.fail("S18", f"{body.key} accepted a write without a term after {fence}")
+        found = machine.kv_get(body.key)
+        if not isinstance(found, KvValue) or found.revision < revision:
+            self.observer.fail("S19", f"{body.key} was written at {revision} and holds {found}")
 
     # --- what nodes believe -----------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ at a time; nothing is claimed about the order of reads on different keys. Two th
 checks of their own, each one sweep over the history:
 
 * A revision is an index of the one log. So revisions rise in real time, whatever the keys.
-* A term belongs to an election, not to a key. Once a write of a term, or a refusal, shows how far an election has come,
-  no later write under an older term may succeed anywhere.
+* A term belongs to an election, not to a key. Once a write of a term, a refusal, or a token that was checked shows how
+  far an election has come, no later write under an older term may succeed anywhere, and no older token may count.
 
 An operation whose result nobody learned (`unknown`) may have taken effect at any time after its call, or never; it
 never takes effect twice.
@@ -44,7 +44,8 @@ def check(history: Iterable[Operation]) -> tuple[Violation | Disorder, ...]:
     by_key: dict[str, list[Operation]] = {}
     by_election: dict[str, list[Operation]] = {}
     for operation in operations:
-        by_key.setdefault(operation.key, []).append(operation)
+        if operation.kind != "check":
+            by_key.setdefault(operation.key, []).append(operation)
         if operation.election is not None:
             by_election.setdefault(operation.election, []).append(operation)
     found: list[Violation | Disorder | None] = [check_key(by_key[key]) for key in sorted(by_key)]
@@ -88,7 +89,7 @@ def _further(a: Operation, b: Operation) -> Operation:
 
 def check_terms(history: Sequence[Operation]) -> Disorder | None:
     """One election: how far it has come (`levels`) never goes back, neither in real time nor by revision."""
-    told = [each for each in history if each.kind == "put" and levels(each) != (0, OPEN)]
+    told = [each for each in history if each.kind != "get" and levels(each) != (0, OPEN)]
     by_return = sorted((each for each in told if each.outcome != "unknown"), key=lambda each: each.returned)
     furthest = list(accumulate(by_return, _further))
     returns = [each.returned for each in by_return]

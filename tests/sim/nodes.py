@@ -16,6 +16,7 @@ from tenure.leadership.engine import (
     Keepalive,
     Kept,
     Keyed,
+    KvGet,
     KvPut,
     Lease,
     OpenSession,
@@ -23,12 +24,14 @@ from tenure.leadership.engine import (
     Refused,
     Release,
     SessionOpened,
+    Validate,
     Withdraw,
     Withdrawn,
 )
 from tenure.leadership.holder import Holder
 from tests.sim.clock import MILLION, Clock
-from tests.sim.host import Action
+from tests.sim.deeds import DEEDS, Deeds
+from tests.sim.host import Action, Host
 from tests.sim.leases import Validity
 from tests.sim.plan import MS, SECOND
 from tests.sim.resource import Resource
@@ -39,6 +42,12 @@ if TYPE_CHECKING:
 
 SLEPT_AFTER_CHECK: int = 20
 """Per thousand: how often a process is stopped between its check and its write."""
+UNCHECKED: float = 0.05
+"""How often who doesn't lead any more writes all the same."""
+CURIOUS: float = 0.05
+"""How often a leader reads what it wrote, or asks whether its token counts."""
+LATE: float = 0.02
+"""How many writes come to the guarded resource after everything that an outage takes."""
 
 
 @dataclass
@@ -67,6 +76,11 @@ class Node:
     writes: int = 0
     wakes: int = 0
     withdrawing: dict[str, Keyed] = field(default_factory=dict)
+    had: dict[str, Lease] = field(default_factory=dict)
+    """The last lease of each election that any of its processes held: tokens outlive them, in frames and in queues."""
+
+    def __post_init__(self) -> None:
+        self.deeds = Deeds(self.world, self.name)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -107,6 +121,7 @@ class Node:
         now = self.world.now
         for tag in [tag for tag, (_, until) in self.asked.items() if until <= now]:
             del self.asked[tag]  # patience is over; what still matters is asked anew
+            self.deeds.ended(tag, None)
         session, holder = self.session, self.holder
         if session is None or holder is None:
             if not any(type(request) is OpenSession for request, _ in self.asked.values()):
@@ -140,11 +155,18 @@ class Node:
         self.ask(Keepalive(session, number), self.ttl_ms * MS)
 
     def work(self, holder: Holder) -> None:
-        """What a leader does: guarded writes, allowed by its own check alone."""
+        """What a leader does: guarded writes, allowed by its own check alone; first a look at what was left to it."""
         for election in self.elections:
             lease = holder.lease(election)
             if lease is None or holder.check(election, self.local()) != "valid":
+                self.unchecked(election)
                 continue
+            before = self.had.get(election)
+            if before is None or before.term != lease.term:
+                self.had[election] = lease
+                self.ask(KvGet(f"work/{election}"), 1 * SECOND)
+            elif self.rng.random() < CURIOUS:
+                self.look(election, lease)
             self.writes += 1
             if not self.world.healed and self.rng.random() * 1000 < SLEPT_AFTER_CHECK:
                 self.world.seen["fault slept after check"] += 1
@@ -156,11 +178,36 @@ class Node:
 
     def write(self, election: ElectionName, lease: Lease, number: int) -> None:
         """To the fenced keys of the cluster and to the guarded resource: what the lease said when it was checked."""
-        value = f'"{self.name}.{self.process}-{number}"'.encode()
-        self.ask(KvPut(f"work/{election}", value, election, lease.term), 1 * SECOND)
+        key, value = f"work/{election}", f'"{self.name}.{self.process}-{number}"'.encode()
+        revision = self.deeds.seen.get(key, 0) if self.rng.random() < 0.2 else None
+        origin = Keyed(self.name, f"{self.name}-w{number}", "same") if self.rng.random() < 0.2 else None
+        self.ask(KvPut(key, value, election, lease.term, revision), 1 * SECOND, origin)
         resource, world = self.resources[election], self.world
         for _ in range(1 if self.rng.random() < 0.95 else 2):
-            world.later(world.asking.delay(), partial(resource.write, self.name, lease.term, lease.fence_token))
+            delay = world.asking.delay()
+            if self.rng.random() < LATE:
+                delay += int(self.rng.expovariate(1 / world.plan.outage_us))
+            world.later(delay, partial(resource.write, self.name, lease.term, lease.fence_token))
+
+    def unchecked(self, election: ElectionName) -> None:
+        """Who asks nobody whether it leads, and what a process has left behind that died long ago: if somebody else has
+        led since, the cluster and the resource must refuse it, whatever the clocks say (S18).
+        """
+        lease = self.had.get(election)
+        if lease is None or self.rng.random() >= UNCHECKED:
+            return
+        self.world.seen["fault wrote unchecked"] += 1
+        if self.rng.random() < 0.5:
+            self.look(election, lease)
+        self.writes += 1
+        self.write(election, lease, self.writes)
+
+    def look(self, election: ElectionName, lease: Lease) -> None:
+        """Reads what stands there, or lets its token be checked, as a resource does that asks any member."""
+        request: AnyRequest = KvGet(f"work/{election}")
+        if self.rng.random() < 0.5:
+            request = Validate(election, lease.term)
+        self.ask(request, 1 * SECOND, at=self.rng.choice(self.world.seated()))
 
     def whim(self, session: SessionId, holder: Holder) -> None:
         """Now and then it gives up what it has; validity ends before the request leaves (P3.7)."""
@@ -188,15 +235,17 @@ class Node:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def ask(self, request: AnyRequest, patience: int, origin: Origin | None = None) -> None:
-        """Ask the home member; the request is forgotten when patience is over."""
+    def ask(self, request: AnyRequest, patience: int, origin: Origin | None = None, at: Host | None = None) -> None:
+        """Ask the home member, or another; the request is forgotten when patience is over."""
         world = self.world
         self.tag = tag = self.tag + 1
         self.asked[tag] = (request, world.now + patience)
         kind = type(request)
-        if origin is None and kind is not Keepalive and kind is not KvPut and self.rng.random() < 0.5:
+        if kind in DEEDS:
+            self.deeds.began(tag, request, origin)
+        elif origin is None and kind is not Keepalive and self.rng.random() < 0.5:
             origin = Keyed(self.name, f"{self.name}-{self.process}-{tag}", "same")
-        world.asking.ask(self, tag, world.hosts[self.home], request, origin)
+        world.asking.ask(self, tag, at or world.hosts[self.home], request, origin)
         if origin is not None and not world.healed and self.rng.random() < 0.1:
             world.asking.ask(self, tag, self.rng.choice(world.seated()), request, origin)
 
@@ -210,6 +259,7 @@ class Node:
         asked = self.asked.pop(tag, None)
         if asked is None:
             return
+        self.deeds.ended(tag, result)
         if result is None:
             self.home = self.rng.choice(self.world.seated()).index
             return
@@ -280,6 +330,7 @@ class Node:
         self.down = True
         session = self.session
         self.asked.clear()
+        self.deeds.abandon()
         self.lost_session()
         if session is not None and self.rng.random() < 0.5:
             self.world.asking.ask(self, 0, self.world.hosts[self.home], Disconnected(session))

@@ -1,11 +1,13 @@
 """What clients did and learned: the words of histories (`linearizability` judges them)."""
 
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
 OPEN: Final = 2**62
 """The return of an operation that never returned."""
+
+Outcome: TypeAlias = Literal["ok", "mismatch", "stale", "unknown"]
 
 
 class Operation(Struct, frozen=True):
@@ -17,16 +19,18 @@ class Operation(Struct, frozen=True):
     * put, stale: refused, because the election was not held under `term`, or because a key once written under a term
       takes no write without one (`term` None). `current_term` was then the election's last term. No effect.
     * put, unknown: the caller never learned; `revision` is ignored.
+    * check: it was asked whether `term` of `election` still counts; ok: it does; stale: no, and `current_term` was the
+      last one. Of no key.
     * get, ok: `value` was read (None: no such key), written at `revision` (None: not told; 0: no such key).
 
     What surely had no effect and saw nothing (a get without an answer, a put refused for another reason) is left out.
     """
 
     key: str
-    kind: Literal["put", "get"]
+    kind: Literal["put", "get", "check"]
     called: int
     returned: int
-    outcome: Literal["ok", "mismatch", "stale", "unknown"]
+    outcome: Outcome
     value: str | None
     revision: int | None = None
     if_revision: int | None = None

@@ -134,6 +134,8 @@ class Run:
         self.steps(self.faults_steps)
         self.nemesis.heal()
         self.healing.go(self.faults_steps + self.healing_steps)
+        for node in self.nodes:
+            node.deeds.abandon()
         self.twins.finish()
 
     def steps(self, limit: int) -> None:

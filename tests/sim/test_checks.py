@@ -5,15 +5,33 @@ from random import Random
 from zlib import crc32
 
 import pytest
+from msgspec.structs import replace
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, ElectionName, LogIndex, NodeId, SessionId, Term
-from tenure.leadership.engine import Transition
+from tenure.base.instants import WallMs
+from tenure.leadership import commands
+from tenure.leadership.engine import (
+    AnyRequest,
+    AnyResult,
+    Keyed,
+    KvGet,
+    KvPut,
+    KvValue,
+    KvWritten,
+    Refused,
+    Transition,
+    Validate,
+    Validated,
+)
+from tenure.leadership.state import KvEntry
 from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Image, Snapshot, encode_configuration
 from tenure.raft.messages import AppendReply, Envelope, VoteReply
 from tenure.raft.ready import Batch
 from tests.sim import cutting, foundings
 from tests.sim.__main__ import parse_seeds
+from tests.sim.deeds import Deeds
 from tests.sim.leases import Validity
+from tests.sim.linearizability import Disorder, Operation, check
 from tests.sim.nemesis import Nemesis
 from tests.sim.observer import Broken
 from tests.sim.plan import FOR_EVER, KINDS, MS, draw
@@ -24,6 +42,8 @@ from tests.sim.telling import Telling
 from tests.sim.twins import Twins
 from tests.sim.watching import Watcher
 from tests.sim.world import World
+
+MAIL = ElectionName("mail")
 
 
 def founded(seed: int = 3) -> World:
@@ -149,6 +169,85 @@ def test_a_resource_finds_terms_that_were_not_granted_and_terms_of_two_owners() 
     for term, token in ((6, "t1.o.6.c"), (7, "t1.o.7.a")):
         with pytest.raises(Broken, match="S18"):
             resource.write("n1", term, token)
+
+
+def kv_written(world: World, number: int, body: KvPut) -> None:
+    """A write to a key is applied, and told."""
+    data = commands.of_request(body, None, WallMs(0))
+    world.observer.committed[number] = Entry(LogIndex(number), ConsensusTerm(1), 0, data)
+    machine = world.founded_machine()
+    machine.state.kv[body.key] = KvEntry(body.value, LogIndex(number), None, None)
+    told = Transition(number, number, "kv", 0, body.election, key=body.key)
+    world.observer.leases.on_kv(machine, told)
+
+
+@pytest.mark.parametrize("fence", [(None, None), (MAIL, 4), (MAIL, 6), (ElectionName("post"), 9)])
+def test_a_write_under_another_term_than_the_one_held_is_found(fence: tuple[ElectionName | None, int | None]) -> None:
+    world = founded()
+    leases = world.observer.leases
+    leases.held = {MAIL: 5, "post": 9}
+    kv_written(world, 1, KvPut("k", b"1", MAIL, 5))
+    kv_written(world, 2, KvPut("free", b"2"))
+    with pytest.raises(Broken, match="S18"):
+        kv_written(world, 3, KvPut("k", b"3", *fence))
+    leases.held.pop(MAIL)
+    with pytest.raises(Broken, match="S18"):
+        kv_written(world, 4, KvPut("k", b"4", MAIL, 5))
+
+
+def history_of(*answers: tuple[AnyRequest, AnyResult | None]) -> list[Operation]:
+    """What the checker is told when a node asks one thing after the other."""
+    world = founded()
+    deeds = Deeds(world, "n0")
+    for tag, (request, answer) in enumerate(answers):
+        deeds.began(tag, request, None)
+        deeds.ended(tag, answer)
+    return world.observer.history
+
+
+GUARDED = KvPut("work/mail", b"1", MAIL, 5)
+STALE = Refused("stale_term", "", current_term=6)
+
+
+def test_what_nodes_do_under_their_terms_is_in_the_history() -> None:
+    done = KvWritten("work/mail", 7, MAIL, 5)
+    right = history_of(
+        (GUARDED, done),
+        (KvGet("work/mail"), KvValue("work/mail", b"1", 7, MAIL, 5)),
+        (Validate("mail", 5), Validated(True, "current", 5)),
+        (replace(GUARDED, value=b"2"), None),
+        (replace(GUARDED, value=b"3"), Refused("too_many", "")),
+        (replace(GUARDED, value=b"4"), STALE),
+        (Validate("mail", 5), Validated(False, "stale", 6)),
+        (KvGet("work/mail"), KvValue("work/mail", b"2", 8, MAIL, 5)),
+    )
+    assert [each.outcome for each in right] == ["ok", "ok", "ok", "unknown", "stale", "stale", "ok"]
+    assert check(right) == ()
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        (replace(GUARDED, value=b"2"), KvWritten("work/mail", 9, MAIL, 5)),
+        (Validate("mail", 5), Validated(True, "current", 5)),
+        (Validate("mail", 5), Validated(False, "not_held", 5)),
+        (replace(GUARDED, value=b"2", if_revision=3), Refused("revision_mismatch", "")),
+    ],
+)
+def test_a_term_that_counts_after_another_one_did_is_found(late: tuple[AnyRequest, AnyResult]) -> None:
+    for over in ((GUARDED, STALE), (Validate("mail", 5), Validated(False, "stale", 6))):
+        assert check(history_of(over)) == ()
+        assert any(isinstance(each, Disorder) for each in check(history_of(over, late)))
+
+
+def test_a_write_that_was_sent_twice_and_refused_once_may_have_taken_effect() -> None:
+    world = founded()
+    deeds = Deeds(world, "n0")
+    deeds.began(1, GUARDED, Keyed("n0", "n0-w1", "same"))
+    deeds.ended(1, STALE)
+    deeds.began(2, replace(GUARDED, value=b"2"), None)
+    deeds.abandon()
+    assert [each.outcome for each in world.observer.history] == ["unknown", "unknown"]
 
 
 def test_a_watcher_finds_gaps_repetitions_and_what_nobody_committed() -> None:

@@ -5,7 +5,7 @@ history, which the linearizability checker judges at the end (S13).
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tenure.leadership.engine import (
     AnyResult,
@@ -21,7 +21,7 @@ from tenure.leadership.engine import (
     Sequenced,
 )
 from tests.sim.host import Host
-from tests.sim.linearizability import OPEN, Operation
+from tests.sim.operations import OPEN, Operation, Outcome
 from tests.sim.plan import MS, SECOND
 from tests.sim.world import World
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from random import Random
 
 KEYS = ("a", "b", "c", "d/e")
+TRESPASS: float = 0.05
+"""How often a client reads what nodes write under their terms, or writes there without one."""
 HEALED_PATIENCE_US = 3 * SECOND
 
 
@@ -68,6 +70,8 @@ class Client:
             self.tag += 1
             self.world.asking.ask(self, -self.tag, self.member(), OpenClient(f"{self.rng.getrandbits(64):016x}"), None)
         key = self.rng.choice(KEYS)
+        if self.rng.random() < TRESPASS:
+            key = f"work/office-{self.rng.randrange(self.world.plan.elections)}"
         self.sequence += 1
         if self.rng.random() < 0.5:
             request: KvPut | KvGet = KvGet(key)
@@ -165,6 +169,8 @@ class Client:
                 operation = self.put(request, called, returned, "mismatch", None)
             case KvPut(), None:
                 operation = self.put(request, called, OPEN, "unknown", None)
+            case KvPut(), Refused(code="stale_term") if not pending.doubtful:
+                operation = self.put(request, called, returned, "stale", None)
             case KvPut(), Refused() if pending.doubtful:
                 operation = self.put(request, called, OPEN, "unknown", None)
             case _:
@@ -180,7 +186,7 @@ class Client:
         request: KvPut,
         called: int,
         returned: int,
-        outcome: Literal["ok", "mismatch", "unknown"],
+        outcome: Outcome,
         revision: int | None,
     ) -> Operation:
         """A write for the history."""
