@@ -39,6 +39,13 @@ CHANGES = (
         ("golden:p7_reads_under_way_end_with_the_removal_of_whom_they_wait_for",),
     ),
     Mutant(
+        "quorum-built-on-who-has-just-gone", "P7.1", "raft/changing.py",
+        "    alive = census.dependable(core, leader)\n",
+        "    alive = census.answering(core, leader)\n",
+        "a change that can never commit is begun with a member that has just gone, and nobody can lead any more",
+        ("golden:p7_whose_connection_has_ended_is_no_part_of_a_quorum",),
+    ),
+    Mutant(
         "replacement-as-one-change", "P7.2", "raft/membership.py",
         "the old one goes first\n    return promoted\n",
         "the old one goes first\n"

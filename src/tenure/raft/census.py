@@ -82,6 +82,13 @@ def _boot(core: Core, peer: MemberId) -> Boot | None:
     return link.boot if link is not None else None
 
 
+def dependable(core: Core, leader: Leader) -> set[MemberId]:
+    """On whom a quorum to come may be built: who answers, and is connected. The end of a connection is known at once,
+    silence only when it has lasted.
+    """
+    return {peer for peer in answering(core, leader) if peer == core.me or peer in core.links}
+
+
 def answering(core: Core, leader: Leader) -> set[MemberId]:
     """Who has answered lately, and in this term, ourselves among them. Whom a new leader has not heard yet isn't late
     (`become_leader`), but it may be dead: no quorum must be built on it.

@@ -62,7 +62,7 @@ def _unsafe(core: Core, leader: Leader, then: Configuration) -> Refusal | None:
     for seat in then.seats:
         if now.seat(seat.id) is None and any(before.id in core.links for before in membership.former(now, seat)):
             return Refusal("address_in_use", f"{seat.name} at {seat.peer} is there: its disk is not lost")
-    alive = census.answering(core, leader)
+    alive = census.dependable(core, leader)
     for voter in then.voters():
         if voter in now.voters() or voter == core.me:
             continue
