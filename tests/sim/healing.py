@@ -6,7 +6,7 @@ deposes nobody (L5); the leadership is handed over (L7); with some links cut a l
 and in the end every operation is over (L2), everybody has caught up (L4), and silent sessions are gone (L9).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from tenure.base.ids import MemberId
@@ -380,10 +380,16 @@ class Healing:
 
     def sessions_gone(self) -> None:
         """L9: who was not heard for its TTL, and a fail-over, has no session any more."""
-        leader = self.serving()[0]
+        for text in self.overdue(self.serving()[0]):
+            self.observer.fail("L9", text)
+
+    def overdue(self, leader: Host) -> Iterator[str]:
+        """Sessions that should be gone. What the leader stood still meanwhile comes on top: what waited in its sockets
+        may have been the renewal (P3.7).
+        """
         leases, now = self.observer.leases, self.world.now
         for session in sorted(leader.machine.state.sessions):
             heard = max(leases.last_heard.get(session, 0), self.observer.elected_last)
-            due = heard + self.by_any_clock(leases.ttl_us[session]) + EXPIRY_SLACK_US
-            if now > due:
-                self.observer.fail("L9", f"{session} was heard {(now - heard) / MS:.0f} ms ago and stands still")
+            stood = sum(micros for since, micros in leader.stood if since + micros > heard)
+            if now > heard + self.by_any_clock(leases.ttl_us[session]) + stood + EXPIRY_SLACK_US:
+                yield f"{session} was heard {(now - heard) / MS:.0f} ms ago and stands still"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tenure.base.ids import Boot, ConsensusTerm
+from tenure.base.ids import Boot, ConsensusTerm, MemberId
 from tenure.base.instants import NEVER, Instant
 from tenure.engines.native.inputs import Input
 from tenure.engines.native.replica import Replica
@@ -11,7 +11,7 @@ from tenure.leadership.engine import AnyResult
 from tenure.leadership.machine import Machine
 from tenure.raft.core import Raft
 from tenure.raft.entries import Configuration, HardState, Seat
-from tenure.raft.events import Event, ReadIndex, TakeSnapshot
+from tenure.raft.events import ChangeMembership, Event, ReadIndex, TakeSnapshot
 from tenure.raft.messages import Envelope
 from tenure.raft.ready import Ready
 from tenure.raft.state import Core, Leader
@@ -70,6 +70,8 @@ class Watched(Raft):
             kind = type(event)
             if kind is ReadIndex or kind is TakeSnapshot:
                 self._observer.stepping(host, event)  # type: ignore[arg-type]  # just these two
+            elif kind is ChangeMembership:
+                host.linked = frozenset(self._core.links)
         ready = Raft.step(self, events, now, drained, gather)
         core = self._core
         if (
@@ -117,6 +119,7 @@ class Host:
         "jump",
         "led_last",
         "life",
+        "linked",
         "name",
         "paused_local",
         "paused_until",
@@ -129,6 +132,7 @@ class Host:
         "seen_term",
         "stalled_until",
         "state_seen",
+        "stood",
         "suspect",
         "timer",
         "timer_local",
@@ -182,6 +186,8 @@ class Host:
         """What the turn in which it was stopped had still to do."""
         self.promises: tuple[Envelope, ...] = ()
         """Of a batch that became durable meanwhile."""
+        self.stood: list[tuple[int, int]] = []
+        """Since when, in true time, and how long it stood still, each time."""
         # The disk's moods.
         self.stalled_until = 0
         self.full_until = 0
@@ -190,6 +196,8 @@ class Host:
         self.seen_term = 0
         self.seen_commit = 0
         self.seen_configuration: Configuration | None = None
+        self.linked: frozenset[MemberId] = frozenset()
+        """With whom it was connected when it was last asked to change the members."""
         self.led_last = 0
         """The end of its log at the last look while it leads; 0: it doesn't."""
         # … and of this disk.

@@ -133,7 +133,12 @@ class Run:
         world.later(300 * MS, self.nemesis.wake)
         self.steps(self.faults_steps)
         self.nemesis.heal()
-        self.healing.go(self.faults_steps + self.healing_steps)
+        end = self.faults_steps + self.healing_steps
+        if world.observer.seats.stranded():
+            world.seen["stranded"] += 1
+            self.steps(end)
+        else:
+            self.healing.go(end)
         for node in self.nodes:
             node.deeds.abandon()
         self.twins.finish()

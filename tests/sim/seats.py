@@ -22,6 +22,8 @@ class Seats:
         self.voters: list[Host] = []
         self.seated: list[Host] = []
         self.removed: set[MemberId] = set()
+        self.hopeless: list[Configuration] = []
+        """Begun with a majority whose disks were lost, while nobody could know it."""
 
     def begin(self, configuration: Configuration) -> None:
         """The founded one."""
@@ -60,6 +62,29 @@ class Seats:
         leader = core.role
         if type(leader) is Leader and before is not None and now.index > before.index and core.commit < leader.noop:
             self.observer.fail("S9", f"{host.name} changes the members before its no-op is committed: {now}")
+        if type(leader) is Leader and before is not None and now.index > max(before.index, core.commit):
+            self.begun(host, core, before, now)
+
+    def begun(self, host: Host, core: Core, before: Configuration, now: Configuration) -> None:
+        """P7: nobody begins a change of who counts that can never commit: not with those who it knows are gone. That a
+        disk is lost is known when the connection has ended, or later; who was told to change the voters just before
+        that has asked for too much.
+        """
+        if set(now.voters()) == set(before.voters()):
+            return
+        voters = [self.world.by_id[voter] for voter in now.voters()]
+        lost = [voter for voter in voters if voter.lost]
+        if 2 * len(lost) < len(voters):
+            return
+        known = [voter.name for voter in lost if voter.id not in host.linked and voter.id not in core.links]
+        if known:
+            self.observer.fail("P7", f"{host.name} begins {now}, though {known} are gone for all that it knows")
+        self.world.seen["hopeless change"] += 1
+        self.hopeless.append(now)
+
+    def stranded(self) -> bool:
+        """Whether somebody goes by such a change: then nobody may ever lead again, and forced recovery must help."""
+        return any(configuration in self.hopeless for configuration in self.in_force())
 
     def look(self, host: Host, core: Core) -> None:
         """S9, S10 anew: what is in force is the last in the log; at most one in it isn't committed; who counts are its

@@ -23,7 +23,7 @@ from tenure.leadership.engine import (
     Validate,
     Validated,
 )
-from tenure.leadership.state import KvEntry
+from tenure.leadership.state import KvEntry, Session
 from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Image, Snapshot, encode_configuration
 from tenure.raft.messages import AppendReply, Envelope, VoteReply
 from tenure.raft.ready import Batch
@@ -34,7 +34,7 @@ from tests.sim.leases import Validity
 from tests.sim.linearizability import Disorder, Operation, check
 from tests.sim.nemesis import Nemesis
 from tests.sim.observer import Broken
-from tests.sim.plan import FOR_EVER, KINDS, MS, draw
+from tests.sim.plan import FOR_EVER, KINDS, MS, SECOND, draw
 from tests.sim.resource import Resource
 from tests.sim.run import Outcome, Run
 from tests.sim.soak import Progress, shard, state_of_code
@@ -277,6 +277,27 @@ def test_members_that_change_by_two_or_come_back_are_found() -> None:
         world.observer.seats.committed(left)
 
 
+def test_a_change_that_is_begun_with_who_is_known_to_be_gone_is_found() -> None:
+    world = founded()
+    seats, (host, other, *_) = world.observer.seats, world.hosts
+    world.start(host)
+    core = host.core
+    assert core is not None
+    before = seats.configuration
+    now = Configuration(LogIndex(9), before.seats[:2])
+    seats.begun(host, core, before, now)
+    world.stop(other, "corrupt")
+    with pytest.raises(Broken, match="P7"):
+        seats.begun(host, core, before, now)
+    assert not seats.stranded()
+    host.linked = frozenset({other.id})
+    seats.begun(host, core, before, now)
+    data = encode_configuration(now)
+    host.disk.entries.append(Entry(now.index, host.disk.hard_state.term, CONFIGURATION, data))
+    world.crash(host, keep=True)
+    assert seats.stranded()
+
+
 def test_a_disk_may_be_lost_only_where_a_majority_of_each_configuration_is_left() -> None:
     world = founded()
     hosts = world.voters()
@@ -431,6 +452,24 @@ def standing_still() -> World:
     world.pause(world.hosts[0], 5 * MS)
     world.now += 5 * MS
     return world
+
+
+def test_a_session_outlives_its_ttl_by_what_its_leader_stood_still() -> None:
+    """Found by seed 13481: the leader stood still for 8 of the 14 s in which it heard nothing of a session of 10 s."""
+    run = Run(3, 0, 0)
+    run.found()
+    world, leases = run.world, run.world.observer.leases
+    host = world.hosts[0]
+    world.start(host)
+    silent = SessionId("1-a")
+    host.machine.state.sessions[silent] = Session(silent, NodeId("n"), 10_000, "", {}, 0, {}, {})
+    leases.ttl_us[silent] = 10 * SECOND
+    leases.last_heard[silent] = 1 * SECOND
+    host.stood = [(0, 999 * MS), (2 * SECOND, 8 * SECOND)]
+    world.now = 22 * SECOND
+    assert list(run.healing.overdue(host)) == []
+    world.now = 23 * SECOND
+    assert len(list(run.healing.overdue(host))) == 1
 
 
 def test_a_member_may_die_in_the_very_turn_with_which_it_goes_on() -> None:

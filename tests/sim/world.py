@@ -428,6 +428,7 @@ class World:
             items.insert(0, Lateness(late))
         if late >= STALL_MIN_US:
             items.insert(0, Stalled(late))
+            host.stood.append((self.now - late, late))
         self.turn(host, items)
 
     # --- standing still ---------------------------------------------------------------------------------------------
@@ -440,6 +441,7 @@ class World:
             return
         self.tell(host.name, f"stands still for {micros / MS:.1f} ms")
         host.paused_until = self.now + micros
+        host.stood.append((self.now, micros))
         host.paused_local = host.clock.at(self.now)
         host.frozen, host.jump, host.disk_stops = frozen, jump, disk_stops
         self.post(host.paused_until, self.resume, (host, host.life))
