@@ -46,6 +46,13 @@ CHANGES = (
         ("golden:p7_whose_connection_has_ended_is_no_part_of_a_quorum",),
     ),
     Mutant(
+        "voter-that-does-not-know-the-members", "P1.3", "raft/changing.py",
+        " or match < now.index:\n",
+        ":\n",
+        "after an unclean stop a new voter with an empty log waits for founders that have left, and nobody can lead",
+        ("golden:p7_who_does_not_hold_the_members_yet_is_not_promoted",),
+    ),
+    Mutant(
         "replacement-as-one-change", "P7.2", "raft/membership.py",
         "the old one goes first\n    return promoted\n",
         "the old one goes first\n"

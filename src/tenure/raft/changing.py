@@ -66,8 +66,11 @@ def _unsafe(core: Core, leader: Leader, then: Configuration) -> Refusal | None:
     for voter in then.voters():
         if voter in now.voters() or voter == core.me:
             continue
-        lag = core.log.last_index - leader.progress[voter].match
-        if voter not in alive or lag > core.settings.promote_lag_max:
+        match = leader.progress[voter].match
+        lag = core.log.last_index - match
+        # Below `now.index` it doesn't know yet who the members are: after an unclean stop it would wait, for its vote,
+        # for some who may have left long ago (P1.3).
+        if voter not in alive or lag > core.settings.promote_lag_max or match < now.index:
             what = f"lags by {lag} entries" if voter in alive else "is not connected"
             return Refusal("not_caught_up", f"{_name(now, voter)} {what}; wait until it has caught up")
     voters = then.voters()
