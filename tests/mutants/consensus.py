@@ -69,8 +69,8 @@ VOTES = (
     ),
     Mutant(
         "repeated-grant-without-log-check", "P4.2", "raft/election.py",
-        'become_follower(core, asked.term, "higher_term")\n    if not core.log',
-        'become_follower(core, asked.term, "higher_term")\n    if core.vote != sender and not core.log',
+        'become_follower(core, asked.term, "higher_term", sender)\n    if not core.log',
+        'become_follower(core, asked.term, "higher_term", sender)\n    if core.vote != sender and not core.log',
         "a candidate that lost entries is granted again by its old vote",
         ("golden:p4_2_a_repeated_grant_repeats_the_log_check",),
     ),

@@ -525,7 +525,8 @@ class Script:
                 require(there != negated, "under way" if there else "not under way")
             case "said":
                 text = " ".join(words)
-                require(any(text in line for line in self.stage.lines) != negated, "said" if negated else "not said")
+                there = any(text in " ".join(line.split()) for line in self.stage.lines)
+                require(there != negated, "said" if negated else "not said")
             case "one-leader-a-term":
                 double = {term: sorted(who) for term, who in self.stage.leaders.items() if len(who) > 1}
                 require(not double, f"two leaders in one term: {double}")

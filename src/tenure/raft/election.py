@@ -139,7 +139,7 @@ def _vote_refusal(core: Core, sender: MemberId, asked: Vote) -> str:
     if asked.term == core.term and core.watch.leader is not None:
         return "leader_known"  # that term's election is over; to grant would end a suspicion of its leader
     if asked.term > core.term:
-        become_follower(core, asked.term, "higher_term")
+        become_follower(core, asked.term, "higher_term", sender)
     if not core.log.up_to_date(asked.last_index, asked.last_term):  # also for a repeated grant (P4.2)
         if isinstance(core.role, Follower) and core.suspicion is None and core.watch.leader is None:
             suspicion.suspect(core, "timeout")
@@ -217,7 +217,8 @@ def on_higher_term(core: Core, sender: MemberId, message: HigherTerm) -> None:
     if message.term <= core.term or sender not in core.peers:
         return  # an observer counts here: it may have voted when it was asked as a voter (P7.3)
     if message.leader is not None:
-        become_follower(core, message.term, "deposed")  # another leads there: outbidding it would depose it (L5)
+        # Another leads there: outbidding it would depose it (L5).
+        become_follower(core, message.term, "deposed", message.leader)
     elif isinstance(core.role, Leader):
         core.role.outbid = max(core.role.outbid, message.term)
 

@@ -27,7 +27,7 @@ def from_leader(core: Core, sender: MemberId, term: ConsensusTerm) -> bool:
         _say_higher_term(core, sender)
         return False
     if term > core.term:
-        become_follower(core, term, "leader_traffic")
+        become_follower(core, term, "leader_traffic", sender)
     assert not isinstance(core.role, Leader), f"two leaders in term {term}: {core.me} and {sender}"
     if not isinstance(core.role, Follower):
         core.role = Follower()

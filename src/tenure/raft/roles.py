@@ -1,6 +1,6 @@
 """Changes of term and role that every other module needs."""
 
-from tenure.base.ids import ConsensusTerm
+from tenure.base.ids import ConsensusTerm, MemberId
 from tenure.raft import quorum
 from tenure.raft.disk import drop_vote_promises, set_hard_state
 from tenure.raft.ready import Refused, TransferEnded
@@ -21,25 +21,25 @@ def adopt_term(core: Core, term: ConsensusTerm) -> None:
     )
 
 
-def leave_leadership(core: Core, reason: str) -> None:
-    """Stop leading: pending reads are refused (their rounds prove nothing any more), a transfer is over."""
+def leave_leadership(core: Core, reason: str, heir: MemberId | None = None) -> None:
+    """Stop leading: pending reads are refused (their rounds prove nothing any more), a transfer is over. It is done
+    only if it is its target that takes over; somebody else may have been elected meanwhile.
+    """
     leader = core.role
     if not isinstance(leader, Leader):
         return
     tokens = [token for round_ in leader.rounds for token in round_.tokens] + leader.reads_waiting
     core.refused.extend(Refused(token, "leader_lost", None) for token in tokens)
     if leader.transfer is not None and leader.transfer.token is not None:
-        done = leader.transfer.sent and reason in {"higher_term", "deposed"}
-        core.transfers.append(
-            TransferEnded(leader.transfer.token, "done" if done else "not_leader", leader.transfer.target)
-        )
+        done = leader.transfer.sent and heir == leader.transfer.target
+        core.transfers.append(TransferEnded(leader.transfer.token, "done" if done else "not_leader", heir))
     core.trace("leadership_ended", term=core.term, reason=reason)
     core.role = Follower()
 
 
-def become_follower(core: Core, term: ConsensusTerm, reason: str) -> None:
-    """Follow in `term` (≥ our own), with no leader known yet."""
-    leave_leadership(core, reason)
+def become_follower(core: Core, term: ConsensusTerm, reason: str, heir: MemberId | None = None) -> None:
+    """Follow in `term` (≥ our own), with no leader known yet; `heir` is who leads or stands there, if that is known."""
+    leave_leadership(core, reason, heir)
     core.role = Follower()
     if term > core.term:
         adopt_term(core, term)
