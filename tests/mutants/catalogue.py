@@ -6,9 +6,15 @@ explanations P3.9, P5.7 and P5.9, the process facts P6.4 and P6.5; and what is n
 
 from typing import Final
 
-from tests.mutants import consensus, failover, healing, leases, members, snapshots
+from tests.mutants import consensus, failover, healing, leases, members, snapshots, transfers
 from tests.mutants.mutant import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
-    consensus.MUTANTS + failover.MUTANTS + leases.MUTANTS + members.MUTANTS + healing.MUTANTS + snapshots.MUTANTS
+    consensus.MUTANTS
+    + failover.MUTANTS
+    + leases.MUTANTS
+    + members.MUTANTS
+    + healing.MUTANTS
+    + snapshots.MUTANTS
+    + transfers.MUTANTS
 )

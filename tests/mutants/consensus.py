@@ -209,6 +209,13 @@ VOTES = (
 
 LOG = (
     Mutant(
+        "commit-waits-for-the-own-disk", "P4.3", "raft/replication.py",
+        "    index = LogIndex(quorum.held_by_quorum(matches))\n    if index <= core.commit",
+        "    index = LogIndex(min(log.durable, quorum.held_by_quorum(matches)))\n    if index <= core.commit",
+        "the leader's slow disk delays what a majority holds without it",
+        ("golden:commit_does_not_need_the_leaders_own_disk",),
+    ),
+    Mutant(
         "old-term-commit", "P4.3", "raft/replication.py",
         "    if index <= core.commit or log.term_at(index) != core.term:\n",
         "    if index <= core.commit:\n",

@@ -15,7 +15,10 @@ IDENTITY = (
         "            if everybody <= self._acks:\n",
         "            if 2 * len(everybody & self._acks) > len(everybody):\n",
         "a member emptied in between votes twice under one name",
-        ("raft/test_founding.py::test_a_crash_after_any_effect_only_delays_it",),
+        (
+            "golden:p1_2_founding_needs_all_listed_members",
+            "raft/test_founding.py::test_a_crash_after_any_effect_only_delays_it",
+        ),
     ),
     Mutant(
         "wiped-member-accepted", "P1.2", "raft/founding.py",

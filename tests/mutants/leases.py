@@ -198,6 +198,34 @@ TERMS = (
 
 STEWARD = (
     Mutant(
+        "keepalive-joins-the-round-under-way", "P3.3", "engines/native/rounds.py",
+        "        self._open[token] = self.gathering\n        self.gathering = []\n",
+        "        self._open[token] = self.gathering\n",
+        "heartbeats from before its receipt confirm a keepalive",
+        ("golden:p3_3_a_keepalive_joins_only_a_later_round",),
+    ),
+    Mutant(
+        "fresh-ttl-after-a-gap", "P3.7", "leadership/steward.py",
+        "        self._lost_us += gap_us\n",
+        "        self._lost_us += gap_us * 100\n",
+        "on a busy machine short sessions never end",
+        ("golden:p3_7_a_gap_of_the_steward_shifts_deadlines",),
+    ),
+    Mutant(
+        "lost-connection-ignored", "P3.8", "leadership/offices.py",
+        'if election.config.mode == "fenced" and not slot.connected and',
+        'if election.config.mode == "nobody" and not slot.connected and',
+        "a fenced election waits out a lease that nobody needs",
+        ("golden:p3_8_a_lost_connection_regrants_a_fenced_election",),
+    ),
+    Mutant(
+        "flapping-is-free", "P3.8", "leadership/choosing.py",
+        'frozenset({"expired", "disconnected", "unhealthy"})',
+        'frozenset({"unhealthy"})',
+        "an office comes back at once to who loses it again and again",
+        ("golden:hold_down_after_flapping",),
+    ),
+    Mutant(
         "keepalive-without-a-round", "P3.3", "engines/native/desk.py",
         "        self.rounds.gathering.append((key, receipt))\n",
         "        self.answer(key, pending, steward.acknowledge(receipt, self._turn.now))\n",
@@ -408,6 +436,45 @@ STEWARD = (
 )  # fmt: skip
 
 HOLDER = (
+    Mutant(
+        "withdrawal-believes-what-was-under-way", "P3.7", "leadership/holder.py",
+        "        self._withdrawn_at[election] = None\n",
+        "",
+        "an acknowledgement under way confirms what the withdrawal gives back",
+        ("golden:p3_7_a_withdrawal_ends_what_was_not_heard_of",),
+    ),
+    Mutant(
+        "resume-is-confirmed-by-an-earlier-keepalive", "P3.7", "leadership/holder.py",
+        "        if sent is None or kept.number < self._confirms_from or self._closed:\n",
+        "        if sent is None or self._closed:\n",
+        "what was sent before a machine slept confirms its leases after that",
+        ("golden:p3_7_a_resumed_machine_believes_nothing",),
+        (
+            ("        if held.number < self._confirms_from:\n", "        if held.number < self._confirms_from - 1:\n"),
+            ("        if held is None or held.number < self._confirms_from:\n", "        if held is None:\n"),
+        ),
+    ),
+    Mutant(
+        "every-step-of-realtime-is-a-resume", "P3.7", "leadership/holder.py",
+        "offset - min(before) <= self._ttl_us // resume_divisor:",
+        "offset - min(before) <= 0:",
+        "a corrected clock costs an office",
+        ("golden:p3_7_a_short_step_of_realtime_is_no_resume",),
+    ),
+    Mutant(
+        "backward-step-of-realtime-is-a-resume", "P3.7", "leadership/holder.py",
+        "offset - min(before) <= self._ttl_us // resume_divisor:",
+        "abs(offset - min(before)) <= self._ttl_us // resume_divisor:",
+        "a clock that is set back costs an office",
+        ("leadership/test_holder.py::test_a_backward_step_of_realtime_is_ignored",),
+    ),
+    Mutant(
+        "close-ends-nothing", "P3.7", "leadership/holder.py",
+        "        self._closed = True\n        self._held.clear()\n",
+        "        self._closed = True\n",
+        "a node acts on while its office is given to another",
+        ("golden:p3_7_closing_ends_everything_first",),
+    ),
     Mutant(
         "replayed-grant-believed", "P3.1", "client/keeper.py",
         "            case messages.GrantedHint() | messages.EndedHint() | messages.GoneHint():\n",

@@ -4,6 +4,27 @@ from tests.mutants.mutant import Mutant
 
 SHIPPING = (
     Mutant(
+        "half-of-a-newer-snapshot-stays", "L4", "raft/snapshots.py",
+        "        if not newest and incoming is not None and chunk.term <= incoming.term:\n",
+        "        if not newest:\n",
+        "a dead leader's half snapshot keeps its follower from the next leader's, for ever",
+        ("golden:the_next_leaders_older_snapshot_replaces_half_of_a_newer_one",),
+    ),
+    Mutant(
+        "another-leaders-chunks-begin-anew", "L4", "raft/snapshots.py",
+        "    if incoming is None or not _continues(incoming.head, chunk):\n",
+        "    if incoming is None or chunk.term != incoming.term or not _continues(incoming.head, chunk):\n",
+        "each change of leader sends all of a snapshot again",
+        ("golden:another_leader_goes_on_with_the_same_snapshot",),
+    ),
+    Mutant(
+        "older-applies-behind-an-install", "P4.6", "raft/committing.py",
+        "        core.applied_to = core.installed.index\n",
+        "",
+        "what an installed state holds already is applied once more",
+        ("golden:p4_6_an_install_cancels_older_queued_applies",),
+    ),
+    Mutant(
         "chunk-waits-for-our-disk", "L4", "raft/replication.py",
         "        if waited >= answer_after_us(core, peer):",
         "        if waited >= retry_after_us(core, peer):",

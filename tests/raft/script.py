@@ -432,9 +432,11 @@ class Script:
     def do_change(self, name: str, *words: str) -> None:
         """A change of the members.
 
-        change A add B [standby] [as C] · promote B [witness] · demote B · remove B · replace B by C [witness]
+        change A add B [standby] [as C] [called C] [at C]
+        change A promote B [witness] · demote B · remove B · replace B by C [witness]
 
-        `as C`: B comes back at the name and address of C, whose disk is lost.
+        `as C`: B comes back at the name and address of C, whose disk is lost. `called C`, `at C`: it says that it has
+        C's name, or C's address.
         """
         options = [word for word in words if word == "dry" or word.startswith("expected=")]
         kind, member, *rest = [word for word in words if word not in options]
@@ -444,7 +446,9 @@ class Script:
         match kind:
             case "add":
                 place = rest[rest.index("as") + 1] if "as" in rest else member
-                seat = Seat(one, place, f"10.0.0.{place[1:]}:8369", standby="voter" if "standby" in rest else "no")
+                label = rest[rest.index("called") + 1] if "called" in rest else place
+                host = rest[rest.index("at") + 1] if "at" in rest else place
+                seat = Seat(one, label, f"10.0.0.{host[1:]}:8369", standby="voter" if "standby" in rest else "no")
                 wish = Add(seat, returns="as" in rest)
             case "promote":
                 wish = Promote(one, role)
