@@ -1,7 +1,8 @@
 """Figure 2 of the Raft paper (extended version), by its sentences.
 
 Each test quotes the sentence that it holds the core to. Where Tenure deviates on purpose (stickiness P5.3, the disk
-contract P4), the test says the rule as PROTOCOL.md has it. Sentences on cluster membership come with P7.
+contract P4), the test says the rule as PROTOCOL.md has it. Figure 13 is `test_paper_snapshots`, members and hand-overs
+are `test_paper_members`; figures 7 and 8 are golden scripts.
 """
 
 import pytest
@@ -12,6 +13,7 @@ from tenure.raft.entries import COMMAND, Entry
 from tenure.raft.events import Propose, Received
 from tenure.raft.messages import Append, AppendReject, AppendReply, Heartbeat, Vote, VoteReply
 from tenure.raft.ready import Ready
+from tenure.raft.state import Leader
 from tests.raft.play import direct, frame, more, play, sent
 from tests.raft.script import Script
 
@@ -113,6 +115,30 @@ def test_term_vote_and_log_survive_a_crash(keep: bool) -> None:
     assert raft.vote == script.stage.actors["m1"].id
 
 
+@pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
+def test_every_server_starts_as_a_follower(role: str) -> None:
+    """§5.2: “When servers start up, they begin as followers”, whatever they were."""
+    script = play("cluster 3")
+    if role == "leader":
+        more(script, "elect m1")
+    elif role == "candidate":
+        more(script, "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
+    assert script.stage.raft("m1").role == role
+    more(script, "crash m1 keep")
+    script.stage.start("m1")
+    assert script.stage.raft("m1").role == "follower"
+
+
+def test_an_answer_of_a_higher_term_ends_a_candidacy() -> None:
+    """§5.1: “If a candidate or leader discovers that its term is out of date, it immediately reverts to follower”."""
+    script = play("cluster 3", "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
+    raft = script.stage.raft("m1")
+    boot = script.stage.actors["m1"].boot
+    refusal = VoteReply(ConsensusTerm(9), False, "voted", boot, 2, LogIndex(0), ConsensusTerm(0), BatchNumber(1))
+    direct(script.stage, "m1", Received(frame("m2", "m1", refusal)))
+    assert (raft.role, raft.term, raft.vote) == ("follower", 9, None)
+
+
 # --- RequestVote ------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +236,19 @@ def test_a_follower_that_hears_nobody_stands() -> None:
     assert script.stage.raft("m2").role == "leader"
 
 
+def test_who_has_granted_a_vote_waits_for_what_becomes_of_it() -> None:
+    """“…without receiving AppendEntries RPC from current leader or granting vote to candidate”: that begins anew."""
+    script = started("m1 1 term=3")
+    actor = script.stage.actors["m1"]
+    waits_until = actor.deadline
+    direct(script.stage, "m1", later_us=waits_until - actor.now - 1)
+    give(script, "m1", "m2", vote(script, "m2", 3, (1, 1)))
+    direct(script.stage, "m1", later_us=1_000)
+    assert actor.now > waits_until
+    assert script.stage.raft("m1").role == "follower"
+    assert not any("leader_lost" in line for line in script.stage.lines)
+
+
 def test_a_candidate_votes_for_itself_once_in_a_new_term() -> None:
     """“On conversion to candidate: increment currentTerm, vote for self, send RequestVote RPCs to all”."""
     script = play("cluster 3", "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
@@ -231,6 +270,19 @@ def test_a_majority_of_votes_makes_a_leader(size: int, needed: int) -> None:
         reply = VoteReply(raft.term, True, "", boot, attempt, LogIndex(0), ConsensusTerm(0), BatchNumber(1))
         direct(script.stage, "m1", Received(frame(f"m{number + 2}", "m1", reply)))
     assert [*roles, raft.role] == ["candidate"] * needed + ["leader"]
+
+
+def test_votes_of_another_term_make_no_leader() -> None:
+    """§5.2: “…votes from a majority of the servers in the full cluster for the same term”."""
+    script = play("cluster 3", "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
+    script.stage.persist("m1")
+    raft, boot = script.stage.raft("m1"), script.stage.actors["m1"].boot
+    attempt = raft._core.attempt
+    for term in (raft.term - 1, raft.term):
+        assert raft.role == "candidate"
+        reply = VoteReply(ConsensusTerm(term), True, "", boot, attempt, LogIndex(0), ConsensusTerm(0), BatchNumber(1))
+        direct(script.stage, "m1", Received(frame("m2", "m1", reply)))
+    assert raft.role == "leader"
 
 
 def test_a_candidate_gives_way_to_the_leader_of_its_term() -> None:
@@ -272,6 +324,46 @@ def test_an_entry_is_answered_only_when_it_is_committed() -> None:
     assert (script.stage.raft("m1").last_index, actor.state()) == (2, b"")
     more(script, "free", "settle")
     assert actor.state() == b"a"
+
+
+@pytest.mark.parametrize(("size", "needed"), [(2, 1), (3, 1), (4, 2), (5, 2), (7, 3)])
+def test_an_entry_is_committed_once_a_majority_holds_it(size: int, needed: int) -> None:
+    """§5.3: “A log entry is committed once the leader … has replicated it on a majority of the servers”."""
+    script = play(f"cluster {size}", "elect m1", "hold *>m1 AppendReply", "propose m1 a", "settle")
+    raft = script.stage.raft("m1")
+    for number in range(needed):
+        assert raft.commit == 1
+        direct(
+            script.stage,
+            "m1",
+            Received(frame(f"m{number + 2}", "m1", AppendReply(raft.term, LogIndex(2), BatchNumber(2)))),
+        )
+    assert raft.commit == 2
+
+
+@pytest.mark.parametrize(("voter", "other", "match"), [("m2", "m3", 0), ("m3", "m2", 1)])
+def test_what_followers_hold_is_learned_anew_by_each_leader(voter: str, other: str, match: int) -> None:
+    """“matchIndex[]: … (initialized to 0, increases monotonically)”, “(Reinitialized after election)”; here a voter's
+    last id comes with its vote (P5.7), and counts only where the log has it.
+    """
+    script = started("m1 1 3", "m2 1 2", "m3 1")
+    more(script, f"hold {other}>m1 VoteReply", "hold m1>* Append", "win m1")
+    leader = script.stage.raft("m1")._core.role
+    assert isinstance(leader, Leader)
+    found = {name: leader.progress[script.stage.actors[name].id].match for name in (voter, other)}
+    assert found == {voter: match, other: 0}
+
+
+def test_a_leader_tries_again_without_end() -> None:
+    """§5.3: “the leader retries AppendEntries RPCs indefinitely (even after it has responded to the client)”."""
+    script = play("cluster 3", "elect m1", "hold m1>m3 Append", "propose m1 a", "settle")
+    assert script.stage.actors["m1"].state() == b"a"
+    more(script, "run 1s")
+    tries = [line for line in script.stage.lines if "m1 → m3  Append t1 after 1@1 [2@1 a]" in line]
+    assert len(tries) > 3
+    script.stage.held.clear()
+    more(script, "run 1s")
+    assert script.stage.actors["m3"].state() == b"a"
 
 
 def test_a_follower_behind_is_sent_all_from_its_next_index() -> None:
