@@ -1,7 +1,7 @@
 """All deliberate bugs: which rule each breaks, what is changed, and who must notice (VERIFICATION 5).
 
-A bug that all its killers pass is a hole in the tests. Left out, since they have tests of another kind: the
-explanations P3.9, P5.7 and P5.9, the process facts P6.4 and P6.5; and what is not built yet: P2.4.
+A bug that all its killers pass is a hole in the tests. What must be here, and which rules no mutant can break, stands
+in `demanded`.
 """
 
 from typing import Final

@@ -199,6 +199,22 @@ def test_a_restart_counts_no_leader_change_again(tmp_path: Path) -> None:
         assert 'tenure_leader_changes_total{cause="first"} 1.0' in metrics
 
 
+@pytest.mark.parametrize("asked", ["false", "true"])
+def test_a_real_time_class_only_where_it_is_asked_for_and_status_says_what_the_kernel_gave(
+    tmp_path: Path, asked: str
+) -> None:
+    """P6.4: it may starve a machine, so it is the operator's choice, and no child inherits it."""
+    with process(tmp_path, realtime=asked) as member:
+        member.until("leader_serves")
+        told = json.loads(member.get("/status"))["protection"]["scheduling"]
+        given = os.sched_getscheduler(member.child.pid)
+        refused = "no_real_time_class" in member.said()
+    if asked == "true" and not refused:
+        assert (given, told) == (os.SCHED_RR | os.SCHED_RESET_ON_FORK, "real-time (SCHED_RR)")
+    else:
+        assert (given, told) == (os.SCHED_OTHER, "ordinary")
+
+
 def test_sighup_takes_what_can_change_and_names_what_needs_a_restart(tmp_path: Path) -> None:
     file = tmp_path / "tenure.toml"
     file.write_text('log_level = "info"\n')
