@@ -79,7 +79,7 @@ VOTES = (
         " or reply.attempt != role.attempt:\n",
         ":\n",
         "the answer to an earlier request counts for this one",
-        ("raft/test_one_member.py::test_refusals_of_an_earlier_try_do_not_end_this_one",),
+        ("golden:p4_2_an_answer_to_another_life_or_try_counts_for_nothing",),
     ),
     Mutant(
         "vote-reply-without-boot", "P4.2", "raft/election.py",
@@ -425,7 +425,7 @@ DISK = (
         "            if isinstance(one.message, AppendReply) else one\n"
         "            for one in disk.promises\n        ),\n",
         "an acknowledgement is rebuilt with a newer term",
-        ("raft/test_one_member.py::test_an_acknowledgement_that_waits_keeps_its_term",),
+        ("golden:p4_5_an_acknowledgement_keeps_the_term_it_was_accepted_in",),
     ),
     Mutant(
         "promise-number-too-low", "P1.3", "raft/disk.py",

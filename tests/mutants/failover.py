@@ -15,19 +15,14 @@ IDENTITY = (
         "            if everybody <= self._acks:\n",
         "            if 2 * len(everybody & self._acks) > len(everybody):\n",
         "a member emptied in between votes twice under one name",
-        (
-            "golden:p1_2_founding_needs_all_listed_members",
-            "raft/test_founding.py::test_a_crash_after_any_effect_only_delays_it",
-        ),
+        ("golden:p1_2_whoever_crashes_after_whichever_step_the_founding_ends",),
     ),
     Mutant(
         "wiped-member-accepted", "P1.2", "raft/founding.py",
         "        if not record.holds(self._member):\n",
         "        if all(seat.name != self._me.name for seat in record.configuration.seats):\n",
         "a name counts where only the id may",
-        (
-            "raft/test_founding_by_hand.py::test_a_seal_that_names_another_id_under_our_name_is_refused_and_says_what_to_do",
-        ),
+        ("golden:p1_2_whoever_is_wiped_after_whichever_step_is_taken_anew_or_refused",),
     ),
     Mutant(
         "pending-member-serves", "P1.2", "raft/founding.py",
@@ -76,21 +71,21 @@ IDENTITY = (
         "    if not core.unclean:\n",
         "    if core.me:\n",
         "after an unclean stop a disk that went back votes before anybody could tell it",
-        ("raft/test_one_member.py::test_after_an_unclean_stop_the_first_vote_waits_until_another_member_was_heard",),
+        ("golden:p1_3_after_an_unclean_stop_the_first_vote_waits_for_others",),
     ),
     Mutant(
         "first-vote-one-short", "P1.3", "raft/roles.py",
         ">= quorum.size(len(core.voters)) - 1",
         ">= quorum.size(len(core.voters)) - 2",
         "it hears one member too few before its first vote",
-        ("raft/test_one_member.py::test_after_an_unclean_stop_the_first_vote_waits_until_another_member_was_heard",),
+        ("golden:p1_3_after_an_unclean_stop_the_first_vote_waits_for_others",),
     ),
     Mutant(
         "foreign-lineage-heard", "P1.3", "raft/core.py",
         "        if envelope.lineage != core.nonce:",
         "        if not envelope.lineage:",
         "frames of another cluster count",
-        ("raft/test_one_member.py::test_frames_of_another_cluster_count_for_nothing",),
+        ("golden:p1_4_the_old_majority_returns",),
     ),
     Mutant(
         "wal-with-lost-commits-opens", "P1.3", "storage/wal.py",
@@ -143,7 +138,7 @@ FAILOVER = (
         "    return (note.last_term, note.last_index) <= (log.last_term, log.last_index)\n",
         "    return log.last_index >= 0\n",
         "notes stand for pre-votes that would have been refused",
-        ("raft/test_one_member.py::test_a_note_of_a_fresher_log_is_no_grant",),
+        ("golden:p5_1_a_note_of_a_fresher_log_is_no_grant",),
     ),
     Mutant(
         "notes-never-age", "P5.2", "raft/suspicion.py",
@@ -241,7 +236,7 @@ FAILOVER = (
         "    suspicion.waited = True\n    suspicion.turn_at = after(core.now, 2",
         "    suspicion.turn_at = after(core.now, 2",
         "who waits twice may wait for ever",
-        ("raft/test_turns.py::test_a_better_rank_that_has_noticed_too_is_waited_for_once",),
+        ("golden:p5_6_at_its_turn_a_member_waits_once_for_a_better_one",),
     ),
     Mutant(
         "dead-ranks-are-waited-for", "P5.6", "raft/suspicion.py",

@@ -310,7 +310,7 @@ STEWARD = (
         "            slot.frozen = True\n",
         "",
         "a session in expiry is acknowledged once more",
-        ("leadership/test_leases.py::test_an_expiry_freezes_the_whole_session_also_for_a_grant_in_flight", "sim:0..8"),
+        ("golden:p3_4_an_expiry_freezes_a_grant_in_flight", "sim:0..8"),
     ),
     Mutant(
         "frozen-session-heard", "P3.4", "leadership/steward.py",
@@ -498,7 +498,7 @@ HOLDER = (
         "        self._next += 1\n",
         "        self._next += self._next == 1\n",
         "a resend moves what the acknowledgement of the first is counted from",
-        ("leadership/test_holder.py::test_each_transmission_has_a_fresh_number",),
+        ("golden:p3_2_a_resend_never_moves_sent_at",),
     ),
     Mutant(
         "older-acknowledgement-shortens", "P3.2", "leadership/holder.py",

@@ -107,6 +107,13 @@ SHIPPING = (
 
 LINEAGES = (
     Mutant(
+        "siblings-of-one-age-are-one", "P1.4", "base/lineages.py",
+        "    shared = min(len(ours), len(theirs))\n",
+        "    shared = min(len(ours), len(theirs)) - 1\n",
+        "what was recovered on both sides of a partition counts votes together",
+        ("golden:p1_4_recovered_on_both_sides",),
+    ),
+    Mutant(
         "frames-of-the-past-taken", "P1.4", "raft/core.py",
         "        if envelope.lineage != core.nonce:",
         "        if envelope.lineage not in core.identity.lineage:",

@@ -6,6 +6,8 @@ from typing import Final
 
 import pytest
 
+from tests.mutants.catalogue import MUTANTS
+
 GOLDEN: Final = Path(__file__).parent / "golden"
 PAGE: Final = Path(__file__).parents[2] / "docs" / "scripts.md"
 SCRIPTED: Final = ("P1.2", "P1.4", "P3.2", "P3.3", "P3.4", "P4.2", "P5.8", "P7.2", "P8")
@@ -14,7 +16,7 @@ transfers_min: Final = 12
 
 
 def rows() -> list[tuple[str, list[str]]]:
-    """The first cell of each row, and the scripts in its last."""
+    """The first cell of each row, and the scripts in the last one."""
     found = []
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -28,6 +30,13 @@ def test_what_is_listed_is_there(what: str, scripts: list[str]) -> None:
     assert scripts, what
     for name in scripts:
         assert (GOLDEN / f"{name}.txt").exists(), name
+
+
+@pytest.mark.parametrize(("rule", "scripts"), [row for row in rows() if row[0] in SCRIPTED])
+def test_what_is_shown_of_these_rules_can_fail(rule: str, scripts: list[str]) -> None:
+    """A bug is planted that one of the row's scripts must notice (`make mutants`)."""
+    killers = {killer.removeprefix("golden:") for mutant in MUTANTS for killer in mutant.killers}
+    assert killers & set(scripts), rule
 
 
 @pytest.mark.parametrize("rule", SCRIPTED)
