@@ -60,6 +60,8 @@ from tests.raft.names import Mail
 from tests.raft.stage import LINEAGE, Actor, Stage, Write
 from tests.sim.disk import Disk
 
+DELIVERING = {"settle", "run", "elect", "win", "cluster", "offices", "join", "live"}
+"""Commands after which nothing is under way."""
 UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000}
 
 
@@ -126,7 +128,10 @@ class Script:
     def __init__(self) -> None:
         self.stage = Stage(0, Settings())
         self.copies: list[Mail] = []
-        self.block_start = 0
+        self.is_heard = True
+        """Whether the last command's output was kept: of what a quiet one did nobody can say that it wasn't."""
+        self.is_settled = False
+        """Whether the last command has delivered all: then nothing is under way, and to claim so says nothing."""
 
     def run(self, blocks: list[Block]) -> list[Block]:
         """The same blocks with the output that comes of them now."""
@@ -142,6 +147,9 @@ class Script:
             before = len(self.stage.lines)
             quiet = command.startswith("quietly ")
             name, *words = command.removeprefix("quietly ").split()
+            if name != "expect":
+                self.is_heard = not quiet
+                self.is_settled = name in DELIVERING
             try:
                 getattr(self, f"do_{name}")(*words)
             except AssertionError as error:
@@ -525,10 +533,12 @@ class Script:
                 require(found == words[0], f"leader is {found}")
             case "message":
                 fits = passes(list(words))
+                require(not (self.is_settled and negated), "the last command has delivered everything")
                 there = any(not isinstance(item, Write) and fits(item) for item in self.stage.queue)
                 require(there != negated, "under way" if there else "not under way")
             case "said":
                 text = " ".join(words)
+                require(self.is_heard or not negated, "the last command was quiet: nothing that it did was heard")
                 there = any(text in " ".join(line.split()) for line in self.stage.lines)
                 require(there != negated, "said" if negated else "not said")
             case "one-leader-a-term":
