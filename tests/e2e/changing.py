@@ -16,6 +16,7 @@ from typing import Any
 from tenure.cli.demo_processes import free_ports
 from tests.e2e.cluster import Answer, Cluster, Connection, Method, broken, environment, eventually, started
 from tests.e2e.load import Style, User, attempt_s
+from tests.e2e.measured import measured
 from tests.sim.linearizability import Operation, check
 
 _passing = {"not_caught_up", "change_pending", "no_quorum", "no_eligible_successor"}
@@ -152,7 +153,7 @@ class Load:
         violations = check(operations)
         assert not violations, "\n".join(str(violation) for violation in violations)
         writes = sum(user.acks for user in self.users)
-        print(f"{len(operations)} operations, {writes} writes; longest write gap {gap_ms(operations)} ms")
+        measured(f"{len(operations)} operations, {writes} writes; longest write gap {gap_ms(operations)} ms")
 
     def _nothing_is_lost(self) -> None:
         """Read from the state of one member that serves, which has just answered a linearizable read."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.cluster import Cluster, Member, broken, cluster, eventually, value_of
 from tests.e2e.harm import flip, frames
+from tests.e2e.measured import measured
 from tests.e2e.test_members import Writing, get, put
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -84,7 +85,7 @@ def test_a_voter_killed_for_good_is_replaced_by_a_standby_without_a_person(tmp_p
         survivor = members.running[0]
         put(survivor, "a", "after")
         assert get(survivor, "a") == "after"
-        print(
+        measured(
             f"{victim} killed: full strength again after {took:.2f} s, {took - dead_after_ms / 1000:.2f} s of them "
             f"beyond dead_after; slowest write {writing.slowest * 1000:.0f} ms"
         )
@@ -137,7 +138,7 @@ def test_a_member_whose_directory_is_lost_comes_back_by_itself(tmp_path: Path, h
             assert (aside / "tenure.db").stat().st_size > 0
             assert (aside / "why").read_text(encoding="utf-8")
             assert value_of(members[name].words(), "quarantined", "path") == str(aside)
-        print(f"{how}: {old} is {new} now, after {took:.2f} s")
+        measured(f"{how}: {old} is {new} now, after {took:.2f} s")
         # It is a member like the others: also after a restart with the very same command.
         assert members.terminate(name) == 0
         members.start(name)

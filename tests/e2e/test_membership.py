@@ -14,6 +14,8 @@ from tests.e2e.cluster import eventually, value_of
 
 rounds: Final = max(1, int(os.environ.get("TENURE_TEST_ROUNDS", "20")) // 20)
 """How often all three members are replaced."""
+stops: Final = {3, 5, 7}
+"""Numbers of voters at which clients are looked after on the way to seven and back."""
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180 + 60 * rounds)]
 
 
@@ -41,9 +43,10 @@ def test_it_grows_to_seven_voters_no_eighth_and_shrinks_back_to_one(tmp_path: Pa
         load = Load(members, ("sequence", "key"))
         names = list(members.members)
         members.joined(*names[1:])
-        for name in names[1:7]:
+        for voters, name in enumerate(names[1:7], 2):
             members.change(f"/{name}/promote")
-        load.served("seven voters")
+            if voters in stops:
+                load.served(f"{voters} voters")
         eighth = members.tenure("member", "promote", names[7])
         assert eighth.returncode == 8, eighth.stderr
         assert "at most 7 members vote" in eighth.stderr
@@ -51,8 +54,12 @@ def test_it_grows_to_seven_voters_no_eighth_and_shrinks_back_to_one(tmp_path: Pa
         first, second = members.leader(), next(member.name for member in members.others(members.leader()))
         members.change(f"/{first}/demote")  # the leader, too
         for name in reversed(names):
-            if name != second:
-                members.change(f"/{name}/remove")
+            if name == second:
+                continue
+            members.change(f"/{name}/remove")
+            voters = list(members.roles().values()).count("voter")
+            if voters in stops:
+                load.served(f"{voters} voters again")
         assert members.roles() == {second: "voter"}
         last = members.tenure("member", "remove", second)
         assert (last.returncode, "last voter" in last.stderr) == (8, True), last.stderr

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.e2e.cluster import Cluster, Member, cluster, environment, eventually, value_of
+from tests.e2e.measured import measured
 from tests.e2e.test_members import get, put
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -121,7 +122,9 @@ def test_many_writes_over_few_keys_leave_little(tmp_path: Path) -> None:
         members.settled()
         for name, (disk, memory) in before.items():
             now = (disk_bytes(members[name]), memory_kb(members[name]))
-            print(f"{name}: {disk / 1e6:.1f} then {now[0] / 1e6:.1f} MB of disk, {memory} then {now[1]} KB of memory")
+            measured(
+                f"{name}: {disk / 1e6:.1f} then {now[0] / 1e6:.1f} MB of disk, {memory} then {now[1]} KB of memory"
+            )
             assert now[0] < 1.5 * disk + 2_000_000, "half of all writes came since, and nothing is left of them"
             assert now[1] < 1.3 * memory + 10_000
         assert counted(members[away], "snapshot_installed") >= 1

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.cluster import Cluster, Connection, Member, cluster, eventually, patience_s, root
 from tests.e2e.load import Style, User, attempt_s
+from tests.e2e.measured import measured
 from tests.e2e.next_version import CARELESS, NEXT, built
 from tests.e2e.story import every_own_write_is_there, read_all
 from tests.e2e.test_healing import is_caught_up
@@ -81,7 +82,7 @@ def test_upgraded_one_by_one_under_load_the_version_rises_once_and_only_after_th
             begun = time.monotonic()
             upgrade(members, name, new)
             served(users)
-            print(f"{name} upgraded in {time.monotonic() - begun:.1f} s")
+            measured(f"{name} upgraded in {time.monotonic() - begun:.1f} s")
         eventually(lambda: all(consensus(one).get("feature") == 2 for one in members.running), "the version rises")
         assert set(speaks(members).values()) == {2}
         put(members["m2"], "next/a", 1)
@@ -101,7 +102,7 @@ def test_upgraded_one_by_one_under_load_the_version_rises_once_and_only_after_th
         assert len(raised) == 1, raised
         started = [line for line in members["m3"].words().splitlines() if " serving " in line]
         assert raised[0] > started[0], "lines begin with the time"
-        print(f"{len(operations)} operations, linearizable; {raised[0]}")
+        measured(f"{len(operations)} operations, linearizable; {raised[0]}")
 
 
 def is_rise(line: str) -> bool:
