@@ -46,9 +46,9 @@ lint: setup
 fix: setup ## format and mend what ruff can mend
 	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format --quiet .
 
-sim: setup ## simulate SEEDS=100 (or A..B) under faults, SHARD=K/N of them, resumable with PROGRESS=file (SUMMARY="files" adds up); or tell SEED=… (ABOUT=m1,t7)
+sim: setup ## simulate SEEDS=100 (or A..B) under faults, SHARD=K/N of them, resumable with PROGRESS=file (SUMMARY="files" adds up), COMPILED=yes|no|auto; or tell SEED=… (ABOUT=m1,t7)
 	@$(PY) -m tests.sim --seeds $(SEEDS) $(if $(SHARD),--shard $(SHARD) --jobs 1) $(if $(PROGRESS),--progress $(PROGRESS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(ABOUT),--about $(ABOUT)) $(if $(SUMMARY),--summary $(SUMMARY))
+		--compiled $(or $(COMPILED),auto) $(if $(SEED),--seed $(SEED)) $(if $(ABOUT),--about $(ABOUT)) $(if $(SUMMARY),--summary $(SUMMARY))
 
 mutants: setup ## plant each deliberate bug in a copy and see that a test kills it
 	@$(PY) tools/mutants.py $(ONLY)

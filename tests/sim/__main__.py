@@ -3,20 +3,25 @@
 `python -m tests.sim --summary FILE…`: what all these files of progress hold together.
 
 `python -m tests.sim --seed N [--about m1,t7] [--since SECONDS] [--turns]`: one, with what happened in it.
+
+With `--compiled yes` the seeds run in machine code (`compiled`), with `auto` if they are many.
 """
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from tests.sim import compiled
 from tests.sim.run import run
-from tests.sim.soak import Progress, shard, state_of_code
+from tests.sim.soak import ROOT, Progress, shard, state_of_code
 from tests.sim.telling import Telling
-from tests.sim.workers import spread, watched
+from tests.sim.workers import Job, spread, watched
 
 SEEDS_FILE: Final = Path(__file__).parent / "seeds.txt"
 
@@ -27,7 +32,7 @@ def kept_seeds() -> list[int]:
     return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def parse_seeds(text: str) -> range:
+def parse_seeds(text: str, state: str) -> range:
     """`A..B` (B excluded), or a number of seeds that begin where no other run has begun; `code:N` begins where no other
     state of the code has: fresh with each change, and the same again when the same commit is tested again.
     """
@@ -35,7 +40,7 @@ def parse_seeds(text: str) -> range:
         begin, _, end = text.partition("..")
         return range(int(begin), int(end))
     of_code, _, count = text.rpartition(":")
-    drawn = bytes.fromhex(state_of_code())[:4] if of_code == "code" else os.urandom(4)
+    drawn = bytes.fromhex(state)[:4] if of_code == "code" else os.urandom(4)
     fresh = int.from_bytes(drawn, "big") * 1000
     return range(fresh, fresh + int(count))
 
@@ -45,12 +50,14 @@ def again(seed: int) -> str:
     return f"make sim SEED={seed}"
 
 
-def report(seeds: Iterable[int], jobs: int, budget: float, progress: Progress, *, stop: bool = False) -> bool:
+def report(
+    seeds: Iterable[int], jobs: int, budget: float, progress: Progress, job: Job = run, *, stop: bool = False
+) -> bool:
     """Run seeds and print what came of them; whether all held."""
     began = time.monotonic()
     held = True
     try:
-        for outcome in spread(run, progress.left(seeds), jobs, budget):
+        for outcome in spread(job, progress.left(seeds), jobs, budget):
             progress.add(outcome)
             if outcome.failure:
                 held = False
@@ -93,6 +100,19 @@ def tell(seed: int, about: str, since_s: float, *, turns: bool) -> bool:
     return not outcome.failure
 
 
+def go_on_compiled(state: str, *, must: bool) -> None:
+    """Compile what isn't compiled yet and go on there; if that can't be, say why, and return unless it `must` be."""
+    try:
+        if why := compiled.obstacle():
+            raise compiled.NotCompiled(why)
+        print(f"code {state} runs compiled (the first time compiling takes some minutes)", flush=True)
+        compiled.continue_compiled(compiled.build(ROOT, state), ROOT, sys.argv[1:])
+    except compiled.NotCompiled as error:
+        if must:
+            sys.exit(f"not compiled: {error}")
+        print(f"not compiled, so it takes longer: {error}", flush=True)
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
@@ -110,17 +130,30 @@ def main() -> int:
     parser.add_argument("--about", default="", help="only lines with one of these words: m1,t7,snapshot")
     parser.add_argument("--since", type=float, default=0.0, help="only from this virtual second on")
     parser.add_argument("--turns", action="store_true", help="every turn, with what came in and what went out")
+    parser.add_argument("--outcome", action="store_true", help="of the one seed only what came of it, as JSON")
+    parser.add_argument("--compiled", choices=("no", "auto", "yes"), default="no", help="run in machine code")
+    parser.add_argument("--compiled-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.seed is not None and options.outcome:
+        print(json.dumps(vars(watched(run, options.seed))))
+        return 0
     if options.seed is not None:
         return 0 if tell(options.seed, options.about, options.since, turns=options.turns) else 1
     if options.summary is not None:
         return 0 if summarize(options.summary) else 1
-    held, state = True, state_of_code()
+    root, job = options.compiled_of or ROOT, run
+    state = state_of_code(root)
+    seeds = parse_seeds(options.seeds, state)
+    if options.compiled_of is not None:
+        job = partial(compiled.judged, root=root)
+    elif options.compiled == "yes" or (options.compiled == "auto" and len(seeds) >= compiled.WORTH_SEEDS):
+        go_on_compiled(state, must=options.compiled == "yes")
+    held = True
     if options.kept:
-        held = report(kept_seeds(), options.jobs, options.budget_seconds, Progress(None, state))
-    seeds = shard(parse_seeds(options.seeds), options.shard)
+        held = report(kept_seeds(), options.jobs, options.budget_seconds, Progress(None, state), job)
+    sharded = shard(seeds, options.shard)
     progress = Progress(options.progress, state)
-    return 0 if report(seeds, options.jobs, options.budget_seconds, progress, stop=options.stop) and held else 1
+    return 0 if report(sharded, options.jobs, options.budget_seconds, progress, job, stop=options.stop) and held else 1
 
 
 if __name__ == "__main__":

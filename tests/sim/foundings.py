@@ -36,7 +36,7 @@ STEPS_MAX: Final = 20_000
 Action = Callable[[], None]
 
 
-class Unfounded(AssertionError):
+class Unfounded(Exception):
     """The founding broke a rule, or had no end."""
 
 

@@ -53,15 +53,9 @@ class Watched(Raft):
 
     __slots__ = ("_host", "_observer")
 
-    _host: "Host"
-    _observer: "Observer"
-
-    @classmethod
-    def over(cls, raft: Raft, host: "Host", observer: "Observer") -> "Watched":
+    def __init__(self, raft: Raft, host: "Host", observer: "Observer") -> None:
         """The same core under observation."""
-        watched = cls.__new__(cls)
-        watched._core, watched._host, watched._observer = raft._core, host, observer
-        return watched
+        self._core, self._host, self._observer = raft._core, host, observer
 
     def step(self, events: Sequence[Event], now: Instant, drained: bool = True, gather: bool = False) -> Ready:
         """As the core's; the observer looks first at what is asked and then at what came of it."""
@@ -206,6 +200,11 @@ class Host:
         """Whom it has promised its vote, by term."""
         self.promised: tuple[int, int] = (0, 0)
         """The last (term, match) that it acknowledged."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process lives; for where `replica` was just looked at, and a turn taken since."""
+        return self.replica is not None
 
     @property
     def lost(self) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from random import Random
 
 from tenure.base.ids import ElectionName, NodeId, SessionId
 from tenure.base.instants import Instant
@@ -37,9 +37,6 @@ from tests.sim.plan import MS, SECOND
 from tests.sim.resource import Resource
 from tests.sim.world import World
 
-if TYPE_CHECKING:
-    from random import Random
-
 SLEPT_AFTER_CHECK: int = 20
 """Per thousand: how often a process is stopped between its check and its write."""
 UNCHECKED: float = 0.05
@@ -56,7 +53,7 @@ class Node:
 
     world: World
     name: str
-    rng: "Random"
+    rng: Random
     clock: Clock
     ttl_ms: int
     elections: tuple[ElectionName, ...]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
-class Broken(AssertionError):
+class Broken(Exception):
     """An invariant doesn't hold."""
 
 

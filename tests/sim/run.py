@@ -21,7 +21,7 @@ from tests.sim.plan import MS, RHO_PPM, Plan, draw, wild_rate
 from tests.sim.resource import Resource
 from tests.sim.twins import Twins
 from tests.sim.users import Client
-from tests.sim.watching import Watcher
+from tests.sim.watchers import Watcher
 from tests.sim.world import Teller, World
 
 FAULTS_STEPS: Final = 15_000

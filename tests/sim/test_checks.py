@@ -40,7 +40,7 @@ from tests.sim.run import Outcome, Run
 from tests.sim.soak import Progress, shard, state_of_code
 from tests.sim.telling import Telling
 from tests.sim.twins import Twins
-from tests.sim.watching import Watcher
+from tests.sim.watchers import Watcher
 from tests.sim.world import World
 
 MAIL = ElectionName("mail")
@@ -493,7 +493,7 @@ def test_a_member_may_stand_still_again_in_the_very_turn_with_which_it_goes_on()
 
 
 def test_seeds_of_the_code_are_the_same_again_and_others_are_not() -> None:
-    assert parse_seeds("code:5") == parse_seeds("code:5")
-    assert len(parse_seeds("code:5")) == len(parse_seeds("5")) == 5
-    assert parse_seeds("5") != parse_seeds("5")
-    assert list(parse_seeds("3..5")) == [3, 4]
+    assert parse_seeds("code:5", "ab" * 6) == parse_seeds("code:5", "ab" * 6) != parse_seeds("code:5", "cd" * 6)
+    assert len(parse_seeds("code:5", "ab" * 6)) == len(parse_seeds("5", "")) == 5
+    assert parse_seeds("5", "") != parse_seeds("5", "")
+    assert list(parse_seeds("3..5", "")) == [3, 4]

@@ -5,7 +5,7 @@ history, which the linearizability checker judges at the end (S13).
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from random import Random
 
 from tenure.leadership.engine import (
     AnyResult,
@@ -24,9 +24,6 @@ from tests.sim.host import Host
 from tests.sim.operations import OPEN, Operation, Outcome
 from tests.sim.plan import MS, SECOND
 from tests.sim.world import World
-
-if TYPE_CHECKING:
-    from random import Random
 
 KEYS = ("a", "b", "c", "d/e")
 TRESPASS: float = 0.05
@@ -53,7 +50,7 @@ class Client:
 
     world: World
     name: str
-    rng: "Random"
+    rng: Random
     pending: Pending | None = None
     tag: int = 0
     session: str | None = None

@@ -253,14 +253,14 @@ class World:
             record=self.record,
         )  # fmt: skip
         host.core = replica.raft._core
-        replica.raft = Watched.over(replica.raft, host, self.observer)
+        replica.raft = Watched(replica.raft, host, self.observer)
         host.inbox, host.asked, host.unfinished, host.promises = [], {}, [], ()
         host.paused_until = host.turn_at = host.led_last = 0
         host.timer += 1
         host.timer_local = NEVER
         self.observer.started(host, restored)
         self.turn(host, [])
-        if host.replica is not None:
+        if host.runs:
             self.network.meet(host)
 
     def crash(self, host: Host, *, keep: bool) -> None:
