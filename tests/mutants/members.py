@@ -145,8 +145,8 @@ CHANGES = (
     ),
     Mutant(
         "laggard-promoted", "P7.1", "raft/changing.py",
-        "        if voter not in alive or lag > core.settings.promote_lag_max:\n",
-        "        if voter not in alive:\n",
+        " or lag > core.settings.promote_lag_max or match < now.index:\n",
+        " or match < now.index:\n",
         "the quorum waits for an empty disk",
         ("golden:p7_who_lags_is_not_promoted",),
     ),

@@ -5,13 +5,13 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import uvloop
 
 from tenure.cli.demo_processes import free_ports
 from tenure.engines.native.driver import NativeEngine
-from tenure.leadership.engine import Refused, Request
+from tenure.leadership.engine import PromoteMember, Refused, Request
 from tenure.server.assembly import Assembled, bind, open_store
 from tenure.server.clock import RealClock
 from tenure.server.config import Config, load
@@ -44,6 +44,14 @@ async def refused(engine: NativeEngine, request: Request[R]) -> Refused:
     result = await engine.ask(request)
     assert isinstance(result, Refused), result
     return result
+
+
+async def promoted(engine: NativeEngine, name: str, role: Literal["voter", "witness"] = "voter") -> None:
+    """Promote a member, as soon as it has caught up."""
+    async with asyncio.timeout(patience_s):
+        while isinstance(result := await engine.ask(PromoteMember(name, role)), Refused):
+            assert result.code == "not_caught_up", result
+            await asyncio.sleep(0.005)
 
 
 async def eventually(true: Callable[[], bool]) -> None:

@@ -16,7 +16,6 @@ from tenure.leadership.engine import (
     KvValue,
     ListMembers,
     MembersView,
-    PromoteMember,
     RemoveMember,
     Status,
     StatusReport,
@@ -28,7 +27,7 @@ from tenure.server.clock import RealClock
 from tenure.server.config import ConfigError
 from tenure.server.joining import Joiner, Pace
 from tenure.server.logs import Log
-from tests.engines.native.members import Members, done, eventually, members, refused, run
+from tests.engines.native.members import Members, done, eventually, members, promoted, refused, run
 
 
 async def roles(engine: NativeEngine) -> dict[str, str]:
@@ -56,7 +55,7 @@ def test_a_new_member_joins_catches_up_and_is_promoted(tmp_path: Path) -> None:
             second = (await cluster.join("m2", "m1")).engine
             await eventually(lambda: value(second, "a") == b"1")
             assert await roles(second) == {"m1": "voter", "m2": "observer"}
-            await done(second, PromoteMember("m2"))
+            await promoted(second, "m2")
             assert await roles(first) == {"m1": "voter", "m2": "voter"}
             assert "cluster_differs" not in cluster.logs["m1"].getvalue() + cluster.logs["m2"].getvalue()
 

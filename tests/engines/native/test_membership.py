@@ -10,11 +10,10 @@ from tenure.leadership.engine import (
     KvGet,
     KvPut,
     ListMembers,
-    PromoteMember,
     RemoveMember,
     Status,
 )
-from tests.engines.native.members import Members, done, eventually, members, refused, run
+from tests.engines.native.members import Members, done, eventually, members, promoted, refused, run
 
 
 def another(cluster: Members, *but: str) -> str:
@@ -107,7 +106,7 @@ def test_an_observer_becomes_a_witness_and_a_voter_an_observer_that_tells_its_ag
             assert old.as_of is not None
             assert old.as_of.applied_index >= written.revision
             assert (await done(engine, KvGet("a"))).as_of is None
-            await done(engine, PromoteMember("m4", "witness"))
+            await promoted(engine, "m4", "witness")
             await eventually(lambda: far.unserving() is not None)
             assert " witness " in cluster.logs["m4"].getvalue()
             absent = await refused(cluster.running[demoted].engine, KvGet("nothing", stale=True))
