@@ -198,6 +198,19 @@ TERMS = (
 
 STEWARD = (
     Mutant(
+        "keepalive-before-the-no-op", "P3.3", "raft/reads.py",
+        "    if not leader.reads_waiting or core.commit < leader.noop:\n",
+        "    if not leader.reads_waiting:\n",
+        "a new leader acknowledges leases without knowing what was granted and taken since",
+        ("golden:p3_3_no_acknowledgement_before_the_no_op",),
+        (
+            (
+                "    return core.term if isinstance(leader, Leader) and core.commit >= leader.noop else None\n",
+                "    return core.term if isinstance(leader, Leader) else None\n",
+            ),
+        ),
+    ),
+    Mutant(
         "keepalive-joins-the-round-under-way", "P3.3", "engines/native/rounds.py",
         "        self._open[token] = self.gathering\n        self.gathering = []\n",
         "        self._open[token] = self.gathering\n",

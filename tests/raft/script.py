@@ -522,6 +522,9 @@ class Script:
         expect [no] said WORDS              a line of this block holds them
         expect disk A vote=B@T last=I@T     what is durable
         expect one-leader-a-term            over the whole script
+
+        A `no` that could not be otherwise is an error: behind a quiet command nothing was said, and behind one that
+        delivers all nothing is under way.
         """
         negated = subject == "no"
         if negated:
