@@ -54,7 +54,7 @@ class ReadState(Struct, frozen=True, gc=False):
 
 
 class TransferEnded(Struct, frozen=True, gc=False):
-    """How a transfer went; `done` when another member was heard as leader or we were deposed by the target."""
+    """How a transfer went; `done` only when its target stands or leads above us. `leader`: who does, if we know."""
 
     token: int
     outcome: Literal["done", "timeout", "no_target", "not_leader", "busy"]
