@@ -75,10 +75,24 @@ IDENTITY = (
     ),
     Mutant(
         "first-vote-one-short", "P1.3", "raft/roles.py",
-        ">= quorum.size(len(core.voters)) - 1",
-        ">= quorum.size(len(core.voters)) - 2",
+        ">= quorum.size(len(voters)) - 1",
+        ">= quorum.size(len(voters)) - 2",
         "it hears one member too few before its first vote",
         ("golden:p1_3_after_an_unclean_stop_the_first_vote_waits_for_others",),
+    ),
+    Mutant(
+        "first-vote-by-the-members-of-old", "P1.3", "raft/roles.py",
+        "        voters = asked.voters\n",
+        "        voters = core.voters\n",
+        "who was away waits for members that have left meanwhile, and nobody can lead any more",
+        ("golden:p1_3_who_was_away_counts_whom_the_others_know",),
+    ),
+    Mutant(
+        "first-vote-by-whatever-members-are-told", "P1.3", "raft/roles.py",
+        " and asked.members > core.configuration.index:\n",
+        ":\n",
+        "a candidate that missed the last changes says by how few a disk that went back must be seen",
+        ("raft/test_one_member.py::test_the_first_vote_waits_for_the_members_that_are_known_to_be_the_newest",),
     ),
     Mutant(
         "foreign-lineage-heard", "P1.3", "raft/core.py",

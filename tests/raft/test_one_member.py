@@ -17,6 +17,7 @@ from tenure.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     LeaderLost,
+    PreVote,
     PreVoteReply,
     SnapshotChunk,
     Vote,
@@ -216,6 +217,17 @@ def test_after_an_unclean_stop_the_first_vote_waits_until_another_member_was_hea
     said = member.persist() if member.batch is not None else ()
     said += member.persist() if member.batch is not None else ()
     assert any(isinstance(message, VoteReply) and message.granted for message in said)
+
+
+def test_the_first_vote_waits_for_the_members_that_are_known_to_be_the_newest() -> None:
+    """P1.3: who was away counts by the newer members that it is told of, never by older ones."""
+    for members, granted in ((0, False), (1, True)):
+        member = Member(1, clean=False)
+        asked = PreVote(ConsensusTerm(2), LogIndex(1), ConsensusTerm(1), Boot("m1.1"), 1, LogIndex(members), (M1,))
+        member.hear(M1, asked)
+        reply = member.sent[-1][1]
+        assert isinstance(reply, PreVoteReply)
+        assert reply.granted == granted
 
 
 def test_frames_of_another_cluster_count_for_nothing() -> None:

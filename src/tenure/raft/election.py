@@ -29,7 +29,10 @@ def stand(core: Core) -> None:
 
 def _ask_pre_votes(core: Core, voters: set[MemberId]) -> None:
     log = core.log
-    message = PreVote(ConsensusTerm(core.term + 1), log.last_index, log.last_term, core.identity.boot, core.attempt)
+    message = PreVote(
+        ConsensusTerm(core.term + 1), log.last_index, log.last_term, core.identity.boot, core.attempt,
+        core.configuration.index, core.voters,
+    )  # fmt: skip
     for voter in sorted(voters):
         core.say(voter, message)
 
@@ -45,7 +48,10 @@ def campaign(core: Core, above: ConsensusTerm, *, transfer: bool, why: str) -> N
         core.attempt, set(), after(core.now, suspicion.round_us(core)), promise_number(core), transfer
     )
     core.trace("vote_asked", term=core.term, attempt=core.attempt, why=why, transfer=transfer)
-    message = Vote(core.term, core.log.last_index, core.log.last_term, core.identity.boot, core.attempt, transfer)
+    message = Vote(
+        core.term, core.log.last_index, core.log.last_term, core.identity.boot, core.attempt, transfer,
+        core.configuration.index, core.voters,
+    )  # fmt: skip
     for voter in core.voters:
         if voter != core.me:
             core.say(voter, message)
@@ -69,7 +75,7 @@ def _pre_vote_refusal(core: Core, sender: MemberId, asked: PreVote) -> str:
         return "leader_heard"  # P5.3
     if not core.log.up_to_date(asked.last_index, asked.last_term):
         return "log_behind"
-    if not may_vote(core):
+    if not may_vote(core, asked):
         return "not_heard_enough"
     return ""
 
@@ -146,7 +152,7 @@ def _vote_refusal(core: Core, sender: MemberId, asked: Vote) -> str:
         return "log_behind"
     if core.vote not in (None, sender):
         return "voted"
-    if not may_vote(core):
+    if not may_vote(core, asked):
         return "not_heard_enough"
     return ""
 

@@ -19,13 +19,17 @@ class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
 
 
 class PreVote(Message, frozen=True, tag="pv"):
-    """Would you vote for me in `term`? (thesis §9.6). `term` is the term that the sender would campaign in."""
+    """Would you vote for me in `term`? (thesis §9.6). `term` is the term that the sender would campaign in. `voters`:
+    who counts for the sender, by the configuration at `members`; from a program that doesn't say it, nobody.
+    """
 
     term: ConsensusTerm
     last_index: LogIndex
     last_term: ConsensusTerm
     boot: Boot
     attempt: int
+    members: LogIndex = LogIndex(0)
+    voters: tuple[MemberId, ...] = ()
 
 
 class PreVoteReply(Message, frozen=True, tag="pvr"):
@@ -39,7 +43,9 @@ class PreVoteReply(Message, frozen=True, tag="pvr"):
 
 
 class Vote(Message, frozen=True, tag="v"):
-    """RequestVote. `transfer`: the leader itself wants it, so leader stickiness does not apply (P5.3, P5.8)."""
+    """RequestVote. `transfer`: the leader itself wants it, so leader stickiness does not apply (P5.3, P5.8). `members`
+    and `voters` as in `PreVote`.
+    """
 
     term: ConsensusTerm
     last_index: LogIndex
@@ -47,6 +53,8 @@ class Vote(Message, frozen=True, tag="v"):
     boot: Boot
     attempt: int
     transfer: bool
+    members: LogIndex = LogIndex(0)
+    voters: tuple[MemberId, ...] = ()
 
 
 class VoteReply(Message, frozen=True, tag="vr"):

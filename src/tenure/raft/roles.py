@@ -3,6 +3,7 @@
 from tenure.base.ids import ConsensusTerm, MemberId
 from tenure.raft import quorum
 from tenure.raft.disk import drop_vote_promises, set_hard_state
+from tenure.raft.messages import PreVote, Vote
 from tenure.raft.ready import Refused, TransferEnded
 from tenure.raft.state import Core, Follower, Leader, Watch
 
@@ -54,9 +55,14 @@ def is_heard(core: Core) -> bool:
     return isinstance(core.role, Follower) and core.watch.leader is not None and core.suspicion is None
 
 
-def may_vote(core: Core) -> bool:
-    """After an unclean stop the first vote waits until quorum − 1 others were heard (P1.3)."""
+def may_vote(core: Core, asked: PreVote | Vote | None = None) -> bool:
+    """After an unclean stop the first vote waits until quorum − 1 others were heard (P1.3): of the members as whoever
+    asks knows them, if that is newer than what we know. Those of old may have left while we were away (ADR 0031).
+    """
     if not core.unclean:
         return True
-    others = sum(1 for voter in core.voters if voter != core.me and voter in core.heard_boots)
-    return others >= quorum.size(len(core.voters)) - 1
+    voters = core.voters
+    if asked is not None and asked.voters and asked.members > core.configuration.index:
+        voters = asked.voters
+    others = sum(1 for voter in voters if voter != core.me and voter in core.heard_boots)
+    return others >= quorum.size(len(voters)) - 1
