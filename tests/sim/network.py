@@ -127,11 +127,11 @@ class Network:
         return said is not None
 
     def lose(self, host: Host, peer: Host, evidence: Evidence, delay: int) -> None:
-        """`host` will notice that its connection from this life of `peer` is gone."""
-        boot, life = peer.boot, host.life
+        """`host` will notice that its connection from this life of `peer` is gone, if that is the last one (P5.4)."""
+        boot, life, way = peer.boot, host.life, peer.ways[host.index]
 
         def notice() -> None:
-            if host.replica is not None and host.life == life:
+            if host.replica is not None and host.life == life and not way.linked:
                 self.world.arrive(host, LinkLost(peer.id, boot, evidence))
 
         self.world.later(delay, notice)

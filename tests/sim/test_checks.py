@@ -454,6 +454,33 @@ def standing_still() -> World:
     return world
 
 
+def pass_time(world: World, micros: int) -> None:
+    """At least so long."""
+    end = world.now + micros
+    while world.now < end:
+        world.run_until_step(world.steps + 1)
+
+
+def test_the_end_of_an_older_connection_says_nothing_while_a_newer_one_stands() -> None:
+    """Found by seed 8763: two members took each other for unlinked, both stood first, and their votes split."""
+    world = founded()
+    one, other = world.hosts[:2]
+    for host in (one, other):
+        world.start(host)
+    while not world.network.linked(one, other):
+        world.run_until_step(world.steps + 1)
+    assert one.core is not None
+    world.network.disconnect(one, other)
+    world.network.lose(one, other, "fin", 9 * MS)
+    world.network.connect(one, other, 2 * MS)
+    pass_time(world, 10 * MS)
+    assert other.id in one.core.links
+    world.network.disconnect(one, other)
+    world.network.lose(one, other, "fin", 1 * MS)
+    pass_time(world, 10 * MS)
+    assert other.id not in one.core.links
+
+
 def test_a_session_outlives_its_ttl_by_what_its_leader_stood_still() -> None:
     """Found by seed 13481: the leader stood still for 8 of the 14 s in which it heard nothing of a session of 10 s."""
     run = Run(3, 0, 0)
