@@ -1,8 +1,8 @@
-"""Figure 2 of the Raft paper (extended version), by its sentences.
+"""Figure 2 of the Raft paper (extended version), claim by claim.
 
-Each test quotes the sentence that it holds the core to. Where Tenure deviates on purpose (stickiness P5.3, the disk
-contract P4), the test says the rule as PROTOCOL.md has it. Figure 13 is `test_paper_snapshots`, members and hand-overs
-are `test_paper_members`; figures 7 and 8 are golden scripts.
+Each test says what it holds the core to, and where that stands: a box of the figure (and a step of it), or a section.
+Where Tenure deviates on purpose (stickiness P5.3, the disk contract P4), the test says the rule as PROTOCOL.md has it.
+Figure 13 is `test_paper_snapshots`, members and hand-overs `test_paper_members`; figures 7 and 8 are golden scripts.
 """
 
 import pytest
@@ -67,7 +67,7 @@ def answers(
 
 
 def test_terms_rise_monotonically() -> None:
-    """“currentTerm: latest term server has seen (initialized to 0 on first boot, increases monotonically)”."""
+    """Figure 2, State: currentTerm is 0 at first and never falls."""
     script = started()
     raft = script.stage.raft("m1")
     assert raft.term == 0
@@ -79,7 +79,7 @@ def test_terms_rise_monotonically() -> None:
 
 @pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
 def test_a_higher_term_of_a_leader_makes_a_follower(role: str) -> None:
-    """“If RPC request or response contains term T > currentTerm: set currentTerm = T, convert to follower”."""
+    """Figure 2, All Servers (§5.1): who is told of a higher term takes it over and follows, whatever it was."""
     script = play("cluster 3")
     if role == "leader":
         more(script, "elect m1")
@@ -92,7 +92,7 @@ def test_a_higher_term_of_a_leader_makes_a_follower(role: str) -> None:
 
 
 def test_what_is_committed_is_applied_in_order() -> None:
-    """“If commitIndex > lastApplied: increment lastApplied, apply log[lastApplied] to state machine”."""
+    """Figure 2, All Servers (§5.3): what is committed is applied, each entry once, in the order of the log."""
     script = play("cluster 3 committed_per_step_max=2", "elect m1")
     for text in "abcdef":
         more(script, f"propose m1 {text}")
@@ -104,7 +104,7 @@ def test_what_is_committed_is_applied_in_order() -> None:
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_term_vote_and_log_survive_a_crash(keep: bool) -> None:
-    """“Persistent state on all servers: updated on stable storage before responding to RPCs”."""
+    """Figure 2, State: currentTerm, votedFor and log are on the disk before an answer leaves, and outlive a crash."""
     script = started("m1 1 1", "m2 1 1")
     ready = give(script, "m2", "m1", vote(script, "m1", 4, (2, 1)))
     assert [reply.granted for reply in answers(script, ready, VoteReply)] == [True]  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ def test_term_vote_and_log_survive_a_crash(keep: bool) -> None:
 
 @pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
 def test_every_server_starts_as_a_follower(role: str) -> None:
-    """§5.2: “When servers start up, they begin as followers”, whatever they were."""
+    """§5.2: who starts follows, whatever it was before."""
     script = play("cluster 3")
     if role == "leader":
         more(script, "elect m1")
@@ -130,7 +130,7 @@ def test_every_server_starts_as_a_follower(role: str) -> None:
 
 
 def test_an_answer_of_a_higher_term_ends_a_candidacy() -> None:
-    """§5.1: “If a candidate or leader discovers that its term is out of date, it immediately reverts to follower”."""
+    """§5.1: an answer that shows a candidate a later term ends its candidacy."""
     script = play("cluster 3", "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
     raft = script.stage.raft("m1")
     boot = script.stage.actors["m1"].boot
@@ -143,7 +143,7 @@ def test_an_answer_of_a_higher_term_ends_a_candidacy() -> None:
 
 
 def test_a_vote_of_an_older_term_is_refused_with_ours() -> None:
-    """“Reply false if term < currentTerm”; “currentTerm, for candidate to update itself”."""
+    """Figure 2, RequestVote 1 and its results: who asks in a past term gets no vote, and learns our term."""
     script = started("m1 1 term=5")
     ready = give(script, "m1", "m2", vote(script, "m2", 4, (9, 4)))
     (reply,) = answers(script, ready, VoteReply)
@@ -156,7 +156,7 @@ def test_a_vote_of_an_older_term_is_refused_with_ours() -> None:
     [((3, 2), True), ((4, 2), True), ((1, 3), True), ((2, 2), False), ((9, 1), False), ((0, 0), False)],
 )
 def test_votes_go_to_logs_at_least_as_fresh(last: tuple[int, int], granted: bool) -> None:
-    """“…and candidate's log is at least as up-to-date as receiver's log, grant vote” (§5.4.1), ours ends at 3@2."""
+    """Figure 2, RequestVote 2 (§5.4.1): no vote for a log behind ours (last term, then length); ours is 3@2."""
     script = started("m1 1 1 2")
     ready = give(script, "m1", "m2", vote(script, "m2", 7, last))
     (reply,) = answers(script, ready, VoteReply)
@@ -165,7 +165,7 @@ def test_votes_go_to_logs_at_least_as_fresh(last: tuple[int, int], granted: bool
 
 
 def test_one_vote_a_term_and_the_same_again_for_the_same() -> None:
-    """“If votedFor is null or candidateId … grant vote”."""
+    """Figure 2, RequestVote 2: the first to get a term's vote keeps it, and is told so again when it asks again."""
     script = started()
     for candidate, granted in (("m2", True), ("m3", False), ("m2", True)):
         script.stage.queue.clear()
@@ -177,7 +177,7 @@ def test_one_vote_a_term_and_the_same_again_for_the_same() -> None:
 
 
 def test_entries_of_an_older_term_are_not_taken() -> None:
-    """“Reply false if term < currentTerm” (here: with `HigherTerm`, P5.8)."""
+    """Figure 2, AppendEntries 1: a leader of a past term is refused (here: with `HigherTerm`, P5.8)."""
     script = started("m1 1 term=5")
     give(script, "m1", "m2", append(4, (1, 1), entry(2, 4)))
     assert script.stage.raft("m1").last_index == 1
@@ -186,7 +186,7 @@ def test_entries_of_an_older_term_are_not_taken() -> None:
 
 @pytest.mark.parametrize("prev", [(4, 2), (3, 3), (2, 2)])
 def test_a_gap_or_another_term_before_the_entries_is_rejected(prev: tuple[int, int]) -> None:
-    """“Reply false if log doesn't contain an entry at prevLogIndex whose term matches prevLogTerm”; ours is 3@2."""
+    """Figure 2, AppendEntries 2: no entries without the one that they follow, of prevLogTerm; ours is 3@2."""
     script = started("m1 1 1 2")
     ready = give(script, "m1", "m2", append(6, prev, entry(prev[0] + 1, 6)))
     assert len(answers(script, ready, AppendReject)) == 1
@@ -195,7 +195,7 @@ def test_a_gap_or_another_term_before_the_entries_is_rejected(prev: tuple[int, i
 
 
 def test_conflicting_entries_and_all_behind_them_go() -> None:
-    """“If an existing entry conflicts with a new one, delete the existing entry and all that follow it”."""
+    """Figure 2, AppendEntries 3: where ours has another term than the leader's, the log is cut off from there on."""
     script = started("m1 1 1 2 2 2")
     give(script, "m1", "m2", append(6, (1, 1), entry(2, 1), entry(3, 5)))
     raft = script.stage.raft("m1")
@@ -204,14 +204,14 @@ def test_conflicting_entries_and_all_behind_them_go() -> None:
 
 
 def test_what_matches_stays_even_behind_a_shorter_request() -> None:
-    """“Append any new entries not already in the log”: an old request must not shorten the log."""
+    """Figure 2, AppendEntries 4: only what is missing is appended; an old request must not shorten the log."""
     script = started("m1 1 1 2")
     give(script, "m1", "m2", append(2, (0, 0), entry(1, 1), entry(2, 1)))
     assert script.stage.raft("m1").last_index == 3
 
 
 def test_the_same_entries_twice_are_one() -> None:
-    """§5.5: “Raft RPCs are idempotent”."""
+    """§5.5: a request that comes twice does no more than once."""
     script = started()
     for _ in range(2):
         give(script, "m1", "m2", append(1, (0, 0), entry(1, 1), entry(2, 1)))
@@ -220,7 +220,7 @@ def test_the_same_entries_twice_are_one() -> None:
 
 @pytest.mark.parametrize(("told", "commit"), [(1, 1), (2, 2), (9, 2)])
 def test_commit_follows_the_leader_as_far_as_is_verified(told: int, commit: int) -> None:
-    """“set commitIndex = min(leaderCommit, index of last new entry)”; what lies behind that entry may conflict."""
+    """Figure 2, AppendEntries 5: commitIndex follows leaderCommit within the request; what lies behind may conflict."""
     script = started("m1 1 1 1 1")
     give(script, "m1", "m2", append(3, (0, 0), entry(1, 1), entry(2, 1), commit=told))
     assert script.stage.raft("m1").commit == commit
@@ -230,14 +230,14 @@ def test_commit_follows_the_leader_as_far_as_is_verified(told: int, commit: int)
 
 
 def test_a_follower_that_hears_nobody_stands() -> None:
-    """“If election timeout elapses without receiving AppendEntries RPC … convert to candidate” (by a pre-vote)."""
+    """Figure 2, Followers (§5.2): who hears no leader for an election timeout stands (by a pre-vote)."""
     script = play("cluster 3", "elect m1")
     more(script, "crash m1", "run 1s m2 m3")
     assert script.stage.raft("m2").role == "leader"
 
 
 def test_who_has_granted_a_vote_waits_for_what_becomes_of_it() -> None:
-    """“…without receiving AppendEntries RPC from current leader or granting vote to candidate”: that begins anew."""
+    """Figure 2, Followers (§5.2): a vote given, too, begins the wait for a leader anew."""
     script = started("m1 1 term=3")
     actor = script.stage.actors["m1"]
     waits_until = actor.deadline
@@ -250,7 +250,7 @@ def test_who_has_granted_a_vote_waits_for_what_becomes_of_it() -> None:
 
 
 def test_a_candidate_votes_for_itself_once_in_a_new_term() -> None:
-    """“On conversion to candidate: increment currentTerm, vote for self, send RequestVote RPCs to all”."""
+    """Figure 2, Candidates (§5.2): to stand is one term more, the own vote, and a RequestVote to each other."""
     script = play("cluster 3", "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
     raft = script.stage.raft("m1")
     assert (raft.role, raft.term, raft.vote) == ("candidate", 1, script.stage.actors["m1"].id)
@@ -259,7 +259,7 @@ def test_a_candidate_votes_for_itself_once_in_a_new_term() -> None:
 
 @pytest.mark.parametrize(("size", "needed"), [(2, 1), (3, 1), (4, 2), (5, 2), (7, 3)])
 def test_a_majority_of_votes_makes_a_leader(size: int, needed: int) -> None:
-    """“If votes received from majority of servers: become leader”; the own vote counts once it is durable (P4.2)."""
+    """Figure 2, Candidates (§5.2): a majority elects, and no fewer; the own vote counts once it is durable (P4.2)."""
     script = play(f"cluster {size}", "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
     raft = script.stage.raft("m1")
     script.stage.persist("m1")
@@ -273,7 +273,7 @@ def test_a_majority_of_votes_makes_a_leader(size: int, needed: int) -> None:
 
 
 def test_votes_of_another_term_make_no_leader() -> None:
-    """§5.2: “…votes from a majority of the servers in the full cluster for the same term”."""
+    """§5.2: only votes of the term in which it stands count for a candidate."""
     script = play("cluster 3", "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
     script.stage.persist("m1")
     raft, boot = script.stage.raft("m1"), script.stage.actors["m1"].boot
@@ -286,7 +286,7 @@ def test_votes_of_another_term_make_no_leader() -> None:
 
 
 def test_a_candidate_gives_way_to_the_leader_of_its_term() -> None:
-    """“If AppendEntries RPC received from new leader: convert to follower”."""
+    """Figure 2, Candidates (§5.2): an AppendEntries of its own term makes a candidate follow the sender."""
     script = play("cluster 3", "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
     direct(script.stage, "m1", Received(frame("m2", "m1", append(1, (0, 0)))))
     raft = script.stage.raft("m1")
@@ -294,7 +294,7 @@ def test_a_candidate_gives_way_to_the_leader_of_its_term() -> None:
 
 
 def test_a_candidate_without_an_end_begins_anew() -> None:
-    """“If election timeout elapses: start new election”."""
+    """Figure 2, Candidates (§5.2): who has neither won nor lost after an election timeout tries again."""
     script = play("cluster 3", "partition m1 | m2 m3", "stand m1")
     raft = script.stage.raft("m1")
     first = raft._core.attempt
@@ -304,7 +304,7 @@ def test_a_candidate_without_an_end_begins_anew() -> None:
 
 
 def test_a_new_leader_says_so_at_once_and_again() -> None:
-    """“Upon election: send initial empty AppendEntries RPCs (heartbeat) to each server; repeat during idle periods”."""
+    """Figure 2, Leaders (§5.2): a new leader sends each other member a heartbeat at once, and the next in due time."""
     script = play("cluster 3", "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply", "deliver Vote")
     script.stage.persist("m1")
     script.stage.persist("m2")
@@ -318,7 +318,7 @@ def test_a_new_leader_says_so_at_once_and_again() -> None:
 
 
 def test_an_entry_is_answered_only_when_it_is_committed() -> None:
-    """“append entry to local log, respond after entry applied to state machine”."""
+    """Figure 2, Leaders (§5.3): what is proposed is in the log at once; applied, and so answered, when committed."""
     script = play("cluster 3", "elect m1", "hold *>m1 AppendReply", "propose m1 a", "settle")
     actor = script.stage.actors["m1"]
     assert (script.stage.raft("m1").last_index, actor.state()) == (2, b"")
@@ -328,7 +328,7 @@ def test_an_entry_is_answered_only_when_it_is_committed() -> None:
 
 @pytest.mark.parametrize(("size", "needed"), [(2, 1), (3, 1), (4, 2), (5, 2), (7, 3)])
 def test_an_entry_is_committed_once_a_majority_holds_it(size: int, needed: int) -> None:
-    """§5.3: “A log entry is committed once the leader … has replicated it on a majority of the servers”."""
+    """§5.3: an entry of the leader's is committed when a majority has it, the leader among them, and no sooner."""
     script = play(f"cluster {size}", "elect m1", "hold *>m1 AppendReply", "propose m1 a", "settle")
     raft = script.stage.raft("m1")
     for number in range(needed):
@@ -343,8 +343,8 @@ def test_an_entry_is_committed_once_a_majority_holds_it(size: int, needed: int) 
 
 @pytest.mark.parametrize(("voter", "other", "match"), [("m2", "m3", 0), ("m3", "m2", 1)])
 def test_what_followers_hold_is_learned_anew_by_each_leader(voter: str, other: str, match: int) -> None:
-    """“matchIndex[]: … (initialized to 0, increases monotonically)”, “(Reinitialized after election)”; here a voter's
-    last id comes with its vote (P5.7), and counts only where the log has it.
+    """Figure 2, State of leaders: matchIndex begins at 0 with each leader; here a voter's last id comes with its vote
+    (P5.7), and counts only where the log has it.
     """
     script = started("m1 1 3", "m2 1 2", "m3 1")
     more(script, f"hold {other}>m1 VoteReply", "hold m1>* Append", "win m1")
@@ -355,7 +355,7 @@ def test_what_followers_hold_is_learned_anew_by_each_leader(voter: str, other: s
 
 
 def test_a_leader_tries_again_without_end() -> None:
-    """§5.3: “the leader retries AppendEntries RPCs indefinitely (even after it has responded to the client)”."""
+    """§5.3: a leader sends AppendEntries again until the follower has it, even if the entry is applied long since."""
     script = play("cluster 3", "elect m1", "hold m1>m3 Append", "propose m1 a", "settle")
     assert script.stage.actors["m1"].state() == b"a"
     more(script, "run 1s")
@@ -367,7 +367,7 @@ def test_a_leader_tries_again_without_end() -> None:
 
 
 def test_a_follower_behind_is_sent_all_from_its_next_index() -> None:
-    """“If last log index ≥ nextIndex for a follower: send … entries starting at nextIndex”."""
+    """Figure 2, Leaders (§5.3): a follower that lags is sent what the log has from its nextIndex on."""
     script = play("cluster 3", "elect m1", "cut m1>m3")
     for text in "abc":
         more(script, f"propose m1 {text}", "settle")
@@ -376,7 +376,7 @@ def test_a_follower_behind_is_sent_all_from_its_next_index() -> None:
 
 
 def test_a_rejection_moves_the_next_index_back_until_it_matches() -> None:
-    """“If AppendEntries fails because of log inconsistency: decrement nextIndex and retry” (by whole terms, §5.3)."""
+    """Figure 2, Leaders (§5.3): each rejection moves nextIndex back (by whole terms) until both logs agree."""
     script = started("m1 1 1 1 4 4 5 5 6 6 6", "m2 1 1 1 4 4 5 5 6 6 6", "m3 1 1 1 2 2 2 3 3 3 3 3")
     script.stage.lines.clear()
     more(script, "elect m1", "run 500ms")
@@ -386,7 +386,7 @@ def test_a_rejection_moves_the_next_index_back_until_it_matches() -> None:
 
 
 def test_only_entries_of_the_own_term_are_counted() -> None:
-    """“If there exists an N > commitIndex, a majority of matchIndex[i] ≥ N, and log[N].term == currentTerm”."""
+    """Figure 2, Leaders (§5.4.2): matchIndex commits only an entry of currentTerm, and with it those before it."""
     script = started("m1 1 2", "m2 1 2", "m3 1")
     more(script, "hold m1>m2 Append", "hold m1>m3 Append", "win m1", "settle")
     raft = script.stage.raft("m1")
@@ -408,15 +408,15 @@ def test_a_leader_never_shortens_its_log() -> None:
 
 
 def test_followers_and_candidates_take_no_proposals() -> None:
-    """§8: “If the client's first choice is not the leader, that server will reject the client's request”."""
+    """§8: who follows takes no proposal, and names the leader."""
     script = play("cluster 3", "elect m1")
     ready = direct(script.stage, "m2", Propose(5, b"x"))
     assert [(one.reason, one.leader) for one in ready.refused] == [("not_leader", script.stage.actors["m1"].id)]
 
 
 def test_a_heard_leader_is_not_disturbed() -> None:
-    """§6: “if a server receives a RequestVote RPC within the minimum election timeout of hearing from a current leader,
-    it does not update its term or grant its vote” (P5.3); a transfer is the exception (thesis §4.2.3).
+    """§6: who has just heard its leader neither votes for another nor takes over its term (P5.3); a transfer is the
+    exception (thesis §4.2.3).
     """
     script = play("cluster 3", "elect m1", "run 100ms")
     raft = script.stage.raft("m2")
@@ -427,7 +427,7 @@ def test_a_heard_leader_is_not_disturbed() -> None:
 
 
 def test_a_new_leader_commits_an_entry_of_its_own_first() -> None:
-    """§8: “each leader commits a blank no-op entry into the log at the start of its term”."""
+    """§8: a leader's first entry is a no-op of its term, and commits what it found."""
     script = started("m1 1 1", "m2 1 1", "m3 1 1")
     more(script, "elect m1")
     raft = script.stage.raft("m1")
@@ -435,7 +435,7 @@ def test_a_new_leader_commits_an_entry_of_its_own_first() -> None:
 
 
 def test_reads_wait_for_a_round_of_the_own_term() -> None:
-    """§8: “a leader must check whether it has been deposed before processing a read-only request”."""
+    """§8: a leader answers a read only when a majority has confirmed that it still leads; cut off, it refuses."""
     script = play("cluster 3", "elect m1", "partition m1 | m2 m3", "read m1")
     more(script, "run 1s")
     assert not any("may answer" in line for line in script.stage.lines)
@@ -443,7 +443,7 @@ def test_reads_wait_for_a_round_of_the_own_term() -> None:
 
 
 def test_a_clock_that_stands_still_elects_nobody() -> None:
-    """§5.6: “safety must not depend on timing”; time alone makes candidates, so without it nothing happens."""
+    """§5.6: clocks may delay, but never mislead; only time makes candidates, so without it nobody is."""
     script = play("cluster 3")
     for _ in range(10):
         for name in script.stage.actors:

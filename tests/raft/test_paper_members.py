@@ -1,4 +1,4 @@
-"""What Raft says of members, by its sentences (thesis §3.10, §4.1 to §4.2), as `test_paper` does it with figure 2."""
+"""What Raft says of members (thesis §3.10, §4.1 to §4.2), claim by claim, as `test_paper` does it with figure 2."""
 
 import pytest
 
@@ -9,15 +9,15 @@ from tests.raft.test_paper import append, entry, give, vote
 
 
 def test_a_configuration_is_used_as_soon_as_it_stands_in_the_log() -> None:
-    """§4.1: “The new configuration takes effect on each server as soon as it is added to that server's log”."""
+    """Thesis §4.1: a configuration is in force where it is in the log, on the leader as on followers."""
     script = play("cluster 3", "elect m1", "newcomer m4", "hold *>m1 AppendReply", "change m1 add m4", "settle")
     assert script.stage.raft("m1").commit == 1
     more(script, "expect m1 uses=m1,m2,m3,m4(observer)", "expect m2 uses=m1,m2,m3,m4(observer)")
 
 
 def test_the_latest_one_counts_committed_or_not() -> None:
-    """§4.1: “a server always uses the latest configuration in its log, regardless of whether the entry is committed”:
-    with m4 promoted, three of four must hold an entry, its own one first.
+    """Thesis §4.1: the last configuration of a log is in force even while it is uncommitted: with m4 promoted, three of
+    four must hold an entry, its own one first.
     """
     script = play("cluster 3", "elect m1", "newcomer m4", "change m1 add m4", "settle", "run 100ms")
     more(script, "crash m3", "hold m4>m1 AppendReply", "change m1 promote m4", "settle")
@@ -28,16 +28,14 @@ def test_the_latest_one_counts_committed_or_not() -> None:
 
 
 def test_changes_come_one_after_the_other() -> None:
-    """§4.1: one server is added or removed at a time; the next change begins when the last one's entry is committed."""
+    """Thesis §4.1: while a change is uncommitted there is no other."""
     script = play("cluster 3", "elect m1", "newcomer m4", "newcomer m5", "hold *>m1 AppendReply")
     more(script, "change m1 add m4", "change m1 add m5", "expect said change_pending", "free", "settle")
     more(script, "change m1 add m5", "expect m1 uses=m1,m2,m3,m4(observer),m5(observer)")
 
 
 def test_entries_are_taken_of_a_leader_that_is_no_member_here() -> None:
-    """§4.1: “a server accepts AppendEntries requests from a leader that is not part of the server's latest
-    configuration; otherwise, a new server could never be added”.
-    """
+    """Thesis §4.1: a leader is followed even if our configuration doesn't know it, as a newcomer's wouldn't."""
     script = play("cluster 3", "elect m1", "newcomer m4")
     script.stage.queue.clear()
     give(script, "m2", "m4", append(7, (1, 1), entry(2, 7)))
@@ -46,8 +44,8 @@ def test_entries_are_taken_of_a_leader_that_is_no_member_here() -> None:
 
 
 def test_votes_are_given_to_a_candidate_that_is_no_member_here() -> None:
-    """§4.1: “a server also grants its vote to a candidate that is not part of the server's latest configuration”,
-    which may be the one who knows better (P7.3).
+    """Thesis §4.1: a candidate can have our vote even if our configuration doesn't know it: it may be the one who knows
+    better (P7.3).
     """
     script = play("cluster 3", "newcomer m4")
     give(script, "m2", "m4", vote(script, "m4", 7, (5, 5)))
@@ -55,7 +53,7 @@ def test_votes_are_given_to_a_candidate_that_is_no_member_here() -> None:
 
 
 def test_a_new_server_catches_up_before_it_counts() -> None:
-    """§4.2.1: “The leader replicates log entries to it, but it is not yet counted towards majorities”."""
+    """Thesis §4.2.1: a newcomer is sent the log without a say in majorities (an observer), until it has caught up."""
     script = play("cluster 3 promote_lag_max=2", "elect m1", "newcomer m4", "hold m1>m4 Append", "change m1 add m4")
     for text in "abcd":
         more(script, f"propose m1 {text}", "settle")
@@ -67,8 +65,8 @@ def test_a_new_server_catches_up_before_it_counts() -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5])
 def test_majorities_before_and_after_a_step_overlap(size: int) -> None:
-    """§4.1: “any majority of the old cluster overlaps with any majority of the new cluster”: what commits while a
-    voter is added needs a majority of the new one.
+    """Thesis §4.1: with one voter more, old and new majorities always share a member: what commits while a voter is
+    added needs a majority of the new configuration.
     """
     newcomer = f"m{size + 1}"
     script = play(f"cluster {size}", "elect m1", f"newcomer {newcomer}", f"change m1 add {newcomer}", "settle")
@@ -92,16 +90,14 @@ def names_sender(item: object) -> str:
 
 
 def test_a_leader_that_hands_over_takes_no_requests_until_that_is_over() -> None:
-    """§3.10: “1. The prior leader stops accepting new client requests”; “if leadership transfer does not complete after
-    about an election timeout, the prior leader aborts the transfer and resumes accepting client requests”.
-    """
+    """Thesis §3.10, step 1: who hands over refuses proposals; if nobody takes over in time, it takes them again."""
     script = play("cluster 3", "elect m1", "run 100ms", "transfer m1 m2", "drop m1>m2 TimeoutNow", "propose m1 x")
     more(script, "expect said refused 2: transferring", "run 1s", "propose m1 y", "settle")
     assert script.stage.actors["m1"].state() == b"y"
 
 
 def test_the_target_is_brought_up_to_date_first() -> None:
-    """§3.10: “2. The prior leader fully updates the target server's log to match its own log”."""
+    """Thesis §3.10, step 2: TimeoutNow waits until the target's log has all of the leader's."""
     script = play("cluster 3", "elect m1", "run 100ms", "hold m1>m2 Append", "propose m1 x", "settle")
     more(script, "transfer m1 m2", "settle")
     assert sent(script.stage, TimeoutNow) == []
@@ -112,8 +108,8 @@ def test_the_target_is_brought_up_to_date_first() -> None:
 
 
 def test_the_target_starts_an_election_without_waiting() -> None:
-    """§3.10: “3. … TimeoutNow … has the same effect as the target server's election timer firing: the target server
-    starts a new election (incrementing its term and becoming a candidate)”.
+    """Thesis §3.10, step 3: TimeoutNow makes the target a candidate of the next term at once; its requests bear the
+    mark of a transfer.
     """
     script = play("cluster 3", "elect m1", "run 100ms", "transfer m1 m2", "deliver m1>m2 TimeoutNow")
     raft = script.stage.raft("m2")

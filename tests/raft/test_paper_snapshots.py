@@ -1,4 +1,4 @@
-"""Figure 13 of the Raft paper (InstallSnapshot), by its sentences, as `test_paper` does it with figure 2."""
+"""Figure 13 of the Raft paper (InstallSnapshot), claim by claim, as `test_paper` does it with figure 2."""
 
 from zlib import crc32
 
@@ -33,7 +33,7 @@ def installed(member: Member) -> list[Snapshot]:
 
 
 def test_a_chunk_of_an_older_term_is_not_taken() -> None:
-    """“1. Reply immediately if term < currentTerm”: with ours (P5.8)."""
+    """Figure 13, step 1: a chunk of a past term is refused, with our term (P5.8)."""
     member = Member(1, term=5)
     member.hear(M3, chunk(term=2))
     assert [message for _, message in member.sent] == [HigherTerm(ConsensusTerm(5), None)]
@@ -41,7 +41,7 @@ def test_a_chunk_of_an_older_term_is_not_taken() -> None:
 
 
 def test_pieces_gather_and_are_answered_until_all_are_there() -> None:
-    """“3. Write data into snapshot file at given offset; 4. Reply and wait for more data chunks if done is false”."""
+    """Figure 13, steps 2 to 4: each chunk is kept at its offset and answered; nothing is installed before the last."""
     member = Member(1)
     for offset in range(0, 6, 2):
         assert installed(member) == []
@@ -54,7 +54,7 @@ def test_pieces_gather_and_are_answered_until_all_are_there() -> None:
 
 
 def test_a_part_of_an_older_snapshot_gives_way() -> None:
-    """“5. … discard any existing or partial snapshot with a smaller index”."""
+    """Figure 13, step 5: what has come of an older snapshot makes room for a newer one."""
     member = Member(1)
     newer = b"ghijkl"
     member.hear(M3, chunk(STATE[:2]))
@@ -66,8 +66,8 @@ def test_a_part_of_an_older_snapshot_gives_way() -> None:
 
 
 def test_a_log_that_holds_its_last_entry_is_retained() -> None:
-    """“6. If existing log entry has same index and term as snapshot's last included entry, retain log entries following
-    it and reply”: nothing is installed, for the entries themselves will be applied.
+    """Figure 13, step 6: a log that has the snapshot's last entry keeps what follows it: nothing is installed, for the
+    entries themselves will be applied.
     """
     member = Member(1, 2, 2, 2, 2)
     ready = member.hear(M3, chunk())
@@ -81,8 +81,8 @@ def test_a_log_that_holds_its_last_entry_is_retained() -> None:
 
 
 def test_any_other_log_is_discarded_as_a_whole() -> None:
-    """“7. Discard the entire log; 8. Reset state machine using snapshot contents”; acknowledged only when it is on the
-    disk (P4.8).
+    """Figure 13, steps 7 and 8: any other log goes, and the snapshot's state takes its place; acknowledged only when it
+    is on the disk (P4.8).
     """
     member = Member(1, 1, 1, 1, 1)
     ready = member.hear(M3, chunk())
@@ -102,7 +102,7 @@ def test_any_other_log_is_discarded_as_a_whole() -> None:
 
 
 def test_its_configuration_is_loaded() -> None:
-    """“8. … (and load snapshot's cluster configuration)”."""
+    """Figure 13, step 8: the configuration that comes with a snapshot is in force with it."""
     member = Member(1)
     ready = member.hear(M3, chunk(seats=GROWN))
     assert ready.configuration == GROWN
@@ -110,7 +110,7 @@ def test_its_configuration_is_loaded() -> None:
 
 
 def test_a_snapshot_of_what_is_committed_here_changes_nothing() -> None:
-    """§7: “a snapshot that describes a prefix of its log (due to retransmission or by mistake)”: what follows stays."""
+    """§7: a late or repeated snapshot of what is committed here anyway takes away nothing of what follows."""
     member = Member(2, 2, 2, 2)
     member.hear(M1, append(2, (4, 2), (), commit=4))
     member.hear(M1, chunk(at=(2, 2)))
