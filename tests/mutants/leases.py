@@ -323,7 +323,7 @@ STEWARD = (
         "            slot.frozen = True\n",
         "",
         "a session in expiry is acknowledged once more",
-        ("golden:p3_4_an_expiry_freezes_a_grant_in_flight", "sim:0..8"),
+        ("golden:p3_4_an_expiry_freezes_a_grant_in_flight", "sim:0..30"),
     ),
     Mutant(
         "frozen-session-heard", "P3.4", "leadership/steward.py",
