@@ -89,8 +89,11 @@ class Healing:
         """Whether a majority is left without the leader that has what is committed: a snapshot in tiny pieces over a
         network without order may take longer than any bound on an election.
         """
-        near = [host for host in self.counted() if host.raft.commit >= self.observer.commit_top - ENTRIES_BEHIND]
-        return 2 * (len(near) - 1) > len(self.world.voters())
+        return 2 * (len(self.near()) - 1) > len(self.world.voters())
+
+    def near(self) -> list[Host]:
+        """Voters that have nearly all that is committed."""
+        return [host for host in self.counted() if host.raft.commit >= self.observer.commit_top - ENTRIES_BEHIND]
 
     def settled(self) -> bool:
         """One leader serves, and everybody follows it."""
@@ -239,6 +242,9 @@ class Healing:
         whole = self.counted() == world.seated()
         witnesses = any(host.replica is not None and host.replica.witness for host in world.seated())
         if len(world.seated()) < 3 or not whole or witnesses or self.rng.random() < 0.5:
+            return
+        if self.near() != self.counted():  # with one that must catch up first a new leader serves when that is done
+            world.seen["too far behind to cut links"] += 1
             return
         kind, ways = self.some_cuts()
         world.tell("nemesis", f"cuts links: {kind}")
