@@ -25,6 +25,7 @@ from tenure.leadership.engine import (
 )
 from tenure.leadership.state import KvEntry, Session
 from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, Image, Snapshot, encode_configuration
+from tenure.raft.events import Lateness
 from tenure.raft.messages import AppendReply, Envelope, VoteReply
 from tenure.raft.ready import Batch
 from tests.sim import cutting, foundings
@@ -481,6 +482,20 @@ def test_the_end_of_an_older_connection_says_nothing_while_a_newer_one_stands() 
     assert other.id not in one.core.links
 
 
+def test_what_comes_at_the_very_end_of_a_pause_waits_until_the_clock_is_right() -> None:
+    """Found by seed 1449374088158: a turn was taken before the clock of a suspended machine had been set back."""
+    world = founded()
+    host = world.hosts[0]
+    world.start(host)
+    for when in (2, 5):  # in its socket when it goes on, and at that very instant
+        world.post(world.now + when * MS, lambda late: world.arrive(host, late), Lateness(1 * MS))
+    shown = host.clock.at(world.now)
+    world.pause(host, 5 * MS, frozen=True)
+    pass_time(world, 6 * MS)
+    assert host.core is not None
+    assert shown <= host.core.now <= host.clock.at(world.now)
+
+
 def test_a_session_outlives_its_ttl_by_what_its_leader_stood_still() -> None:
     """Found by seed 13481: the leader stood still for 8 of the 14 s in which it heard nothing of a session of 10 s."""
     run = Run(3, 0, 0)
@@ -515,7 +530,7 @@ def test_a_member_may_stand_still_again_in_the_very_turn_with_which_it_goes_on()
     begun = host.paused_local
     host.unfinished.append(lambda: world.pause(host, 7 * MS))
     world.resume((host, host.life))
-    assert (world.steps, host.paused_until) == (1, world.now + 7 * MS)
+    assert (world.steps, host.paused_until) == (1, world.now + 7 * MS + 1)
     assert host.paused_local == begun, "in the end it hears of all the time that it stood still"
 
 

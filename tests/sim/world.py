@@ -440,11 +440,12 @@ class World:
         if host.replica is None or host.paused_until > self.now:
             return
         self.tell(host.name, f"stands still for {micros / MS:.1f} ms")
-        host.paused_until = self.now + micros
+        end = self.now + micros
+        host.paused_until = end + 1  # whatever else comes at the very end waits until `resume` has set the clock
         host.stood.append((self.now, micros))
         host.paused_local = host.clock.at(self.now)
         host.frozen, host.jump, host.disk_stops = frozen, jump, disk_stops
-        self.post(host.paused_until, self.resume, (host, host.life))
+        self.post(end, self.resume, (host, host.life))
 
     def resume(self, whose: tuple[Host, int]) -> None:
         """It goes on: what it was about to do, then what it hears of how long it stood still (by its own clock, and
