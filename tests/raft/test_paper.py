@@ -77,16 +77,22 @@ def test_terms_rise_monotonically() -> None:
         assert raft.term == max(before, term)
 
 
-@pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
-def test_a_higher_term_of_a_leader_makes_a_follower(role: str) -> None:
-    """Figure 2, All Servers (§5.1): who is told of a higher term takes it over and follows, whatever it was."""
+def in_role(role: str) -> Script:
+    """Three members, of which m1 is a follower, a candidate or the leader."""
     script = play("cluster 3")
     if role == "leader":
         more(script, "elect m1")
     elif role == "candidate":
         more(script, "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
+    assert script.stage.raft("m1").role == role
+    return script
+
+
+@pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
+def test_a_higher_term_of_a_leader_makes_a_follower(role: str) -> None:
+    """Figure 2, All Servers (§5.1): who is told of a higher term takes it over and follows, whatever it was."""
+    script = in_role(role)
     raft = script.stage.raft("m1")
-    assert raft.role == role
     direct(script.stage, "m1", Received(frame("m2", "m1", append(9, (0, 0)))))
     assert (raft.role, raft.term) == ("follower", 9)
 
@@ -118,12 +124,7 @@ def test_term_vote_and_log_survive_a_crash(keep: bool) -> None:
 @pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
 def test_every_server_starts_as_a_follower(role: str) -> None:
     """§5.2: who starts follows, whatever it was before."""
-    script = play("cluster 3")
-    if role == "leader":
-        more(script, "elect m1")
-    elif role == "candidate":
-        more(script, "stand m1", "deliver m1>* PreVote", "deliver *>m1 PreVoteReply")
-    assert script.stage.raft("m1").role == role
+    script = in_role(role)
     more(script, "crash m1 keep")
     script.stage.start("m1")
     assert script.stage.raft("m1").role == "follower"
