@@ -52,5 +52,14 @@ def test_the_word_of_who_does_not_answer_counts_for_nothing() -> None:
     assert deaf(script, M3) == set()
 
 
+def test_a_new_leader_takes_nobody_for_alive_whom_it_has_not_heard() -> None:
+    script = three()
+    for line in ("kill m3", "run 600ms m1 m2", "transfer m1 m2", "settle"):
+        do(script, line)
+    sights = script.stage.raft("m2").sights()
+    assert not sights[M3].answers
+    assert sights[names.member_id("m1")].answers
+
+
 def test_only_the_leader_sees() -> None:
     assert three().stage.raft("m2").sights() == {}

@@ -52,11 +52,11 @@ def test_votes_of_observers_make_no_leader() -> None:
 
 
 def test_who_left_hears_it_when_that_can_be_rolled_back_no_more() -> None:
-    script = play("cluster 3", "elect m1", "run 100ms", "cut m1>m2 m2>m1 m1>m3 m3>m1", "change m1 remove m3")
+    script = play("cluster 3", "elect m1", "run 100ms", "hold m1>m2 Append", "change m1 remove m3", "settle")
     m3 = member_id("m3")
     assert script.stage.raft("m1").configuration.seat(m3) is None
     assert script.stage.raft("m1").farewell(m3) is None, "m2 hasn't got the change yet: m3 may stay"
-    more(script, "heal", "run 300ms")
+    more(script, "free", "run 300ms")
     for name in ("m1", "m2"):
         said = script.stage.raft(name).farewell(m3)
         assert said is not None

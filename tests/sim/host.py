@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tenure.base.ids import Boot, ConsensusTerm, MemberId
+from tenure.base.ids import Boot, ConsensusTerm
 from tenure.base.instants import NEVER, Instant
 from tenure.engines.native.inputs import Input
 from tenure.engines.native.replica import Replica
@@ -65,7 +65,9 @@ class Watched(Raft):
             if kind is ReadIndex or kind is TakeSnapshot:
                 self._observer.stepping(host, event)  # type: ignore[arg-type]  # just these two
             elif kind is ChangeMembership:
-                host.linked = frozenset(self._core.links)
+                role = self._core.role
+                if type(role) is not Leader or not role.calls:
+                    host.change_asked_at = self._observer.world.now
         ready = Raft.step(self, events, now, drained, gather)
         core = self._core
         if (
@@ -96,9 +98,11 @@ class Host:
     __slots__ = (
         "asked",
         "boot",
+        "change_asked_at",
         "clock",
         "core",
         "deadline",
+        "died_at",
         "disk",
         "disk_stops",
         "eio",
@@ -113,7 +117,6 @@ class Host:
         "jump",
         "led_last",
         "life",
-        "linked",
         "name",
         "paused_local",
         "paused_until",
@@ -190,11 +193,12 @@ class Host:
         self.seen_term = 0
         self.seen_commit = 0
         self.seen_configuration: Configuration | None = None
-        self.linked: frozenset[MemberId] = frozenset()
-        """With whom it was connected when it was last asked to change the members."""
+        self.change_asked_at = 0
+        """When the oldest change of the members was asked for that may have waited since."""
         self.led_last = 0
         """The end of its log at the last look while it leads; 0: it doesn't."""
         # … and of this disk.
+        self.died_at = 0
         self.state_seen = HardState(ConsensusTerm(0), None)
         self.voted: dict[int, str] = {}
         """Whom it has promised its vote, by term."""

@@ -23,7 +23,7 @@ class Seats:
         self.seated: list[Host] = []
         self.removed: set[MemberId] = set()
         self.hopeless: list[Configuration] = []
-        """Begun with a majority whose disks were lost, while nobody could know it."""
+        """Begun with a majority whose disks were lost, while its answers were under way."""
 
     def begin(self, configuration: Configuration) -> None:
         """The founded one."""
@@ -66,9 +66,8 @@ class Seats:
             self.begun(host, core, before, now)
 
     def begun(self, host: Host, core: Core, before: Configuration, now: Configuration) -> None:
-        """P7: nobody begins a change of who counts that can never commit: not with those who it knows are gone. That a
-        disk is lost is known when the connection has ended, or later; who was told to change the voters just before
-        that has asked for too much.
+        """P7, ADR 0033: nobody begins a change of who counts that can never commit: a majority of them has answered
+        since it was asked for. Who has answered, and died with its disk while the answer was under way, counts, too.
         """
         if set(now.voters()) == set(before.voters()):
             return
@@ -76,9 +75,13 @@ class Seats:
         lost = [voter for voter in voters if voter.lost]
         if 2 * len(lost) < len(voters):
             return
-        known = [voter.name for voter in lost if voter.id not in host.linked and voter.id not in core.links]
-        if known:
-            self.observer.fail("P7", f"{host.name} begins {now}, though {known} are gone for all that it knows")
+        silent = [
+            voter.name
+            for voter in lost
+            if voter.id not in core.links or (voter.replica is None and voter.died_at < host.change_asked_at)
+        ]
+        if 2 * len(silent) >= len(voters):
+            self.observer.fail("P7", f"{host.name} begins {now}, though {silent} are gone and have not answered")
         self.world.seen["hopeless change"] += 1
         self.hopeless.append(now)
 

@@ -7,7 +7,7 @@ from zlib import crc32
 import pytest
 from msgspec.structs import replace
 
-from tenure.base.ids import BatchNumber, ConsensusTerm, ElectionName, LogIndex, NodeId, SessionId, Term
+from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, ElectionName, LogIndex, NodeId, SessionId, Term
 from tenure.base.instants import WallMs
 from tenure.leadership import commands
 from tenure.leadership.engine import (
@@ -28,6 +28,7 @@ from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, 
 from tenure.raft.events import Lateness
 from tenure.raft.messages import AppendReply, Envelope, VoteReply
 from tenure.raft.ready import Batch
+from tenure.raft.state import Link
 from tests.sim import cutting, foundings
 from tests.sim.__main__ import parse_seeds
 from tests.sim.deeds import Deeds
@@ -278,7 +279,7 @@ def test_members_that_change_by_two_or_come_back_are_found() -> None:
         world.observer.seats.committed(left)
 
 
-def test_a_change_that_is_begun_with_who_is_known_to_be_gone_is_found() -> None:
+def test_a_change_that_is_begun_with_who_has_not_answered_since_it_was_asked_for_is_found() -> None:
     world = founded()
     seats, (host, other, *_) = world.observer.seats, world.hosts
     world.start(host)
@@ -291,7 +292,11 @@ def test_a_change_that_is_begun_with_who_is_known_to_be_gone_is_found() -> None:
     with pytest.raises(Broken, match="P7"):
         seats.begun(host, core, before, now)
     assert not seats.stranded()
-    host.linked = frozenset({other.id})
+    core.links[other.id] = Link(Boot("b"), 1)
+    other.died_at, host.change_asked_at = 5, 6
+    with pytest.raises(Broken, match="P7"):
+        seats.begun(host, core, before, now)
+    host.change_asked_at = 5
     seats.begun(host, core, before, now)
     data = encode_configuration(now)
     host.disk.entries.append(Entry(now.index, host.disk.hard_state.term, CONFIGURATION, data))

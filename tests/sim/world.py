@@ -269,6 +269,7 @@ class World:
             return
         self.tell(host.name, "dies, its last write " + ("done" if keep else "lost"))
         host.replica = host.core = None
+        host.died_at = self.now
         host.inbox, host.unfinished = [], []
         host.disk.crash(keep=keep)
         silent = self.chance(self.plan.silent_death)

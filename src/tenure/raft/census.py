@@ -97,6 +97,24 @@ def answering(core: Core, leader: Leader) -> set[MemberId]:
     return heard | {core.me}
 
 
+def promising(core: Core, leader: Leader) -> set[MemberId]:
+    """Of whom an answer can be hoped for: who is connected and hasn't been silent for long, also if a new leader has
+    heard nothing of it yet.
+    """
+    return {peer for peer, one in leader.progress.items() if peer in core.links and _answers(core, one)} | {core.me}
+
+
+def present(core: Core, leader: Leader, number: int) -> set[MemberId]:
+    """Who has answered heartbeat `number` or a later one and is connected, ourselves among them."""
+    return {peer for peer, one in leader.progress.items() if peer in core.links and one.beat_acked >= number} | {
+        core.me
+    }
+
+
+def patience_us(core: Core) -> int:
+    """How long a member may be silent until it is taken for dead."""
+    return max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99)
+
+
 def _answers(core: Core, one: Progress) -> bool:
-    patience_us = max(core.settings.timeout_max_us, 10 * core.timing.rtt_p99)
-    return one.heard_at >= Instant(core.now - patience_us)
+    return one.heard_at >= Instant(core.now - patience_us(core))

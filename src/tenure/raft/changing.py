@@ -1,16 +1,55 @@
-"""The leader's half of membership changes (P7.1): judge the next step towards a wish, and put it into the log."""
+"""The leader's half of membership changes (P7.1): judge the next step towards a wish, and put it into the log.
+
+Before other members count than now, the roll is called (ADR 0033): a majority of those who will count must answer a
+heartbeat made after the change was asked for. By what it heard before, a leader would build a quorum on who died a
+moment ago, and a new one knows of nobody yet.
+"""
+
+from typing import Final
 
 from tenure.base.ids import LogIndex, MemberId
+from tenure.base.instants import after
 from tenure.raft import census, configurations, membership, quorum, reads, replication
 from tenure.raft.entries import CONFIGURATION, Configuration, encode_configuration
 from tenure.raft.events import ChangeMembership
 from tenure.raft.membership import Refusal
 from tenure.raft.ready import Accepted, ChangeEnded, Refused
+from tenure.raft.roll import RollCall
 from tenure.raft.state import Core, Leader
+
+_calls_max: Final = 16
 
 
 def ask(core: Core, event: ChangeMembership) -> None:
-    """Take the next step towards the wish, say that there is none left, or why it can't be taken."""
+    """Take the next step towards the wish, say that there is none left, or why it can't be taken. A step that changes
+    who counts waits for a roll call.
+    """
+    _step(core, event, None)
+
+
+def answered(core: Core, leader: Leader) -> None:
+    """Somebody has answered a heartbeat: whose roll call is complete, or has nothing left to wait for, goes on."""
+    for call in tuple(leader.calls):
+        then = membership.next_change(core.configuration, call.event.wish)
+        if not isinstance(then, Configuration) or quorum.reached(
+            then.voters(), census.present(core, leader, call.number)
+        ):
+            leader.calls.remove(call)
+            _step(core, call.event, call)
+
+
+def end_overdue(core: Core, leader: Leader) -> None:
+    """Who has not answered by now is not there."""
+    while leader.calls and core.now >= leader.calls[0].ends_at:
+        call = leader.calls.pop(0)
+        then = membership.next_change(core.configuration, call.event.wish)
+        if isinstance(then, Configuration):
+            _end(core, call.event, _loses(then, census.present(core, leader, call.number)))
+        else:
+            _step(core, call.event, call)
+
+
+def _step(core: Core, event: ChangeMembership, called: RollCall | None) -> None:
     leader = core.role
     if not isinstance(leader, Leader):
         core.refused.append(Refused(event.token, "not_leader", core.watch.leader))
@@ -27,33 +66,56 @@ def ask(core: Core, event: ChangeMembership) -> None:
         _end(core, event, Refusal("stale_configuration", text))
         return
     then = membership.next_change(now, event.wish)
-    if then is None or isinstance(then, Refusal):
+    if isinstance(then, Refusal):
         _end(core, event, then)
         return
-    if now.index > core.commit:
+    if now.index > core.commit:  # nor is done what may be rolled back
         _end(core, event, Refusal("change_pending", f"the change at index {now.index} is not committed yet"))
+        return
+    if then is None:
+        _end(core, event, None)
         return
     unsafe = _unsafe(core, leader, then)
     if unsafe is not None:
         _end(core, event, unsafe)
     elif core.me not in then.voters():
         core.changes.append(ChangeEnded(event.token, "leads", now))  # P7.3
+    elif called is None and _counts_others(now, then) and not quorum.reached(then.voters(), {core.me}):
+        _call(core, leader, event)
     elif event.dry_run:
         core.changes.append(ChangeEnded(event.token, "done", then))
     else:
-        index = LogIndex(core.log.last_index + 1)
-        then = membership.at(membership.intends(now, then, heals=event.heals), index)
-        entry = replication.append(core, leader, CONFIGURATION, encode_configuration(then))
-        core.trace("configuration", index=index, voters=len(then.voters()), members=len(then.seats))
-        configurations.take(core, then)
-        core.accepted.append(Accepted(event.token, entry.index, entry.term))
-        replication.maybe_commit(core, leader)  # a smaller quorum may hold more …
-        reads.close_rounds(core, leader)  # … and have answered more; a lone voter hears no answer that would tell
+        _append(core, leader, event, then)
+
+
+def _call(core: Core, leader: Leader, event: ChangeMembership) -> None:
+    """Ask all whether they are there, by a heartbeat made after the change was asked for."""
+    if len(leader.calls) >= _calls_max:
+        core.refused.append(Refused(event.token, "overloaded", core.me))
+        return
+    number = replication.beat(core, leader, opens_round=True)
+    leader.calls.append(RollCall(event, number, after(core.now, census.patience_us(core))))
+
+
+def _append(core: Core, leader: Leader, event: ChangeMembership, then: Configuration) -> None:
+    index = LogIndex(core.log.last_index + 1)
+    then = membership.at(membership.intends(core.configuration, then, heals=event.heals), index)
+    entry = replication.append(core, leader, CONFIGURATION, encode_configuration(then))
+    core.trace("configuration", index=index, voters=len(then.voters()), members=len(then.seats))
+    configurations.take(core, then)
+    core.accepted.append(Accepted(event.token, entry.index, entry.term))
+    replication.maybe_commit(core, leader)  # a smaller quorum may hold more …
+    reads.close_rounds(core, leader)  # … and have answered more; a lone voter hears no answer that would tell
 
 
 def _end(core: Core, event: ChangeMembership, refused: Refusal | None) -> None:
     outcome = ChangeEnded(event.token, "done" if refused is None else "refused", core.configuration, refused)
     core.changes.append(outcome)
+
+
+def _counts_others(now: Configuration, then: Configuration) -> bool:
+    """Whether other members count then."""
+    return set(now.voters()) != set(then.voters())
 
 
 def _unsafe(core: Core, leader: Leader, then: Configuration) -> Refusal | None:
@@ -73,14 +135,17 @@ def _unsafe(core: Core, leader: Leader, then: Configuration) -> Refusal | None:
         if voter not in alive or lag > core.settings.promote_lag_max or match < now.index:
             what = f"lags by {lag} entries" if voter in alive else "is not connected"
             return Refusal("not_caught_up", f"{_name(now, voter)} {what}; wait until it has caught up")
-    voters = then.voters()
-    if set(voters) != set(now.voters()) and not quorum.reached(voters, alive):
-        missing = ", ".join(_name(then, voter) for voter in voters if voter not in alive)
-        text = (
-            f"{len(voters)} voters need {quorum.size(len(voters))}, and {missing} can't be heard: nothing could commit"
-        )
-        return Refusal("loses_quorum", text)
+    promising = census.promising(core, leader)
+    if _counts_others(now, then) and not quorum.reached(then.voters(), promising):
+        return _loses(then, promising)
     return None
+
+
+def _loses(then: Configuration, there: set[MemberId]) -> Refusal:
+    voters = then.voters()
+    missing = ", ".join(_name(then, voter) for voter in voters if voter not in there)
+    text = f"{len(voters)} voters need {quorum.size(len(voters))}, and {missing} can't be heard: nothing could commit"
+    return Refusal("loses_quorum", text)
 
 
 def _name(configuration: Configuration, member: MemberId) -> str:

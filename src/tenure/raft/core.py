@@ -312,8 +312,11 @@ class Raft:
                 following.on_heartbeat(core, sender, message)
             case HeartbeatReply() as message:
                 replication.on_heartbeat_reply(core, sender, message)
-                if isinstance(core.role, Leader) and core.role.rounds:
-                    reads.close_rounds(core, core.role)
+                if isinstance(core.role, Leader):
+                    if core.role.rounds:
+                        reads.close_rounds(core, core.role)
+                    if core.role.calls:
+                        changing.answered(core, core.role)
             case AppendReject() as message:
                 replication.on_append_reject(core, sender, message)
             case LeaderLost() as message:

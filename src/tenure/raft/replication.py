@@ -104,9 +104,11 @@ def _echoes(core: Core, leader: Leader) -> tuple[LogIndex, dict[MemberId, int]]:
 
 
 def _waits_for_answers(core: Core, leader: Leader) -> bool:
-    """Whether an answer could let something go on: a round, our first commit, a transfer, an append sent again."""
+    """Whether an answer could let something go on: a round, a change, our first commit, a transfer, an append sent
+    again.
+    """
     return (
-        bool(leader.rounds)
+        bool(leader.rounds or leader.calls)
         or core.commit < leader.noop
         or leader.transfer is not None
         or any(progress.state != "replicate" or progress.inflight for progress in leader.progress.values())

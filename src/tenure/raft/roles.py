@@ -23,13 +23,14 @@ def adopt_term(core: Core, term: ConsensusTerm) -> None:
 
 
 def leave_leadership(core: Core, reason: str, heir: MemberId | None = None) -> None:
-    """Stop leading: pending reads are refused (their rounds prove nothing any more), a transfer is over. It is done
-    only if it is its target that takes over; somebody else may have been elected meanwhile.
+    """Stop leading: pending reads and changes are refused (their rounds prove nothing any more), a transfer is over. It
+    is done only if it is its target that takes over; somebody else may have been elected meanwhile.
     """
     leader = core.role
     if not isinstance(leader, Leader):
         return
     tokens = [token for round_ in leader.rounds for token in round_.tokens] + leader.reads_waiting
+    tokens += [call.event.token for call in leader.calls]
     core.refused.extend(Refused(token, "leader_lost", None) for token in tokens)
     if leader.transfer is not None and leader.transfer.token is not None:
         done = leader.transfer.sent and heir == leader.transfer.target

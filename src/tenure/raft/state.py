@@ -13,6 +13,7 @@ from tenure.raft.freshness import Freshness
 from tenure.raft.log import Log
 from tenure.raft.messages import AnyMessage, Envelope, Evidence, LeaderLost, SnapshotChunk
 from tenure.raft.ready import Accepted, ChangeEnded, Fatal, ReadState, Refused, Trace, TransferEnded
+from tenure.raft.roll import RollCall
 from tenure.raft.settings import Identity, Settings
 from tenure.raft.timing import Timing
 
@@ -136,6 +137,7 @@ class Leader:
     """Of what `ranks` was made: the configuration, and who was behind."""
     reads_waiting: list[int] = field(default_factory=list)
     rounds: deque[Round] = field(default_factory=deque)
+    calls: list[RollCall] = field(default_factory=list)
     transfer: TransferUnderWay | None = None
     probe: int = 0
     probe_due: Instant = NEVER

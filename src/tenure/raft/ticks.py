@@ -1,7 +1,7 @@
 """What time demands of each role, and when it does so next. Deadlines fire only behind drained sockets (P4.7)."""
 
 from tenure.base.instants import NEVER, Instant, after
-from tenure.raft import election, replication, suspicion, transfer
+from tenure.raft import changing, election, replication, suspicion, transfer
 from tenure.raft.state import Candidate, Core, Follower, Leader, PreCandidate
 
 
@@ -36,6 +36,8 @@ def _tick_leader(core: Core, leader: Leader) -> None:
         transfer.end_overdue(core, leader)
         if core.role is not leader:
             return
+    if leader.calls:
+        changing.end_overdue(core, leader)
     if core.disk.in_flight is not None:
         transfer.watch_disk(core, leader)
     if now >= leader.probe_due:
@@ -71,6 +73,8 @@ def deadline(core: Core) -> Instant:
     match core.role:
         case Leader() as leader:
             due = min(leader.probe_due, leader.beat_due)
+            if leader.calls:
+                due = min(due, leader.calls[0].ends_at)
             if leader.transfer is not None:
                 due = min(due, leader.transfer.ends_at)
             elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
