@@ -449,6 +449,13 @@ DISK = (
         ("golden:p4_1_a_leader_whose_disk_alone_stalls_hands_over",),
     ),
     Mutant(
+        "stall-judged-by-what-was-written-before-it", "P4.1", "raft/transfer.py",
+        "leader.progress[voter].probe_acked >= asked]",
+        "leader.progress[voter].acked_at > flying.since]",
+        "disks that stall within milliseconds of each other: it hands over, and nobody can be elected",
+        ("golden:p4_1_disks_that_stall_one_after_the_other",),
+    ),
+    Mutant(
         "hands-over-without-a-durable-majority", "P4.1", "raft/transfer.py",
         "    if len(others) >= quorum.size(len(core.voters)):\n",
         "    if len(others) >= 1:\n",

@@ -315,7 +315,7 @@ def on_probe_reply(core: Core, sender: MemberId, reply: DurableProbeReply) -> No
 
 
 def probe_disks(core: Core, leader: Leader) -> None:
-    """With nothing to write, one durable write of nothing per D, everywhere (P4.1)."""
+    """One durable write of nothing, everywhere (P4.1): per D with nothing to write, and when ours takes half of D."""
     leader.probe += 1
     leader.probe_due = after(core.now, core.timing.disk_stall)
     core.disk.dirty = True

@@ -142,6 +142,8 @@ class Leader:
     probe: int = 0
     probe_due: Instant = NEVER
     stall_traced: BatchNumber = BatchNumber(0)
+    stall_probe: tuple[BatchNumber, int, Instant] = (BatchNumber(0), 0, Instant(0))
+    """Of which batch, with which probe, and when the others were asked whether it is our disk alone."""
     uncommitted_bytes: int = 0
     late_us: int = 0
     """The longest own stall since the last tick: a sample of our lateness if we still lead then (P6.2)."""

@@ -78,7 +78,7 @@ def deadline(core: Core) -> Instant:
             if leader.transfer is not None:
                 due = min(due, leader.transfer.ends_at)
             elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:
-                due = min(due, max(after(core.disk.in_flight.since, core.timing.disk_stall), core.grace_until))
+                due = min(due, transfer.watch_due(core, leader, core.disk.in_flight))
             return min(leader.ship_due, due)
         case Follower():
             if core.suspicion is None:

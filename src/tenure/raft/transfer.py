@@ -1,14 +1,14 @@
 """Handing the leadership over (thesis §3.10), asked for or because our own disk hangs (P4.1)."""
 
 from tenure.base.ids import MemberId
-from tenure.base.instants import after
-from tenure.raft import quorum, suspicion
+from tenure.base.instants import Instant, after
+from tenure.raft import quorum, replication, suspicion
 from tenure.raft.disk import promise_number
 from tenure.raft.events import Transfer
 from tenure.raft.messages import TimeoutNow
 from tenure.raft.ready import TransferEnded
 from tenure.raft.roles import become_follower
-from tenure.raft.state import Core, Leader, TransferUnderWay
+from tenure.raft.state import Core, InFlight, Leader, TransferUnderWay
 
 
 def ask(core: Core, event: Transfer) -> None:
@@ -98,16 +98,41 @@ def give_up(core: Core, reason: str) -> None:
         core.watch.patience_us = core.timing.leader_timeout(None, core.settings.heartbeat_us, core.now)
 
 
+def half_stalled(core: Core, flying: InFlight) -> Instant:
+    """When the others are asked whether their disks write."""
+    return after(flying.since, core.timing.disk_stall // 2)
+
+
+def stalled_at(core: Core, leader: Leader, flying: InFlight) -> Instant:
+    """When it is judged: D has passed, and half of it since the others were asked."""
+    at = after(flying.since, core.timing.disk_stall)
+    if leader.stall_probe[0] == flying.number:
+        at = max(at, after(leader.stall_probe[2], core.timing.disk_stall // 2))
+    return max(at, core.grace_until)
+
+
+def watch_due(core: Core, leader: Leader, flying: InFlight) -> Instant:
+    """When `watch_disk` has something to do for this batch."""
+    if leader.stall_probe[0] != flying.number and len(core.voters) > 1:
+        return half_stalled(core, flying)
+    return stalled_at(core, leader, flying)
+
+
 def watch_disk(core: Core, leader: Leader) -> None:
-    """P4.1: a batch older than D. If a majority without us is durable since then, the disk is ours alone: hand over,
-    or resign; else every disk is slow, and another leader would be no better.
+    """P4.1: a batch older than D. If a majority without us writes, the disk is ours alone: hand over, or resign; else
+    every disk is slow, and another leader would be no better. Who writes is asked when half of D is over (ADR 0034):
+    disks that stall together don't do so in the same millisecond.
     """
     flying = core.disk.in_flight
-    if flying is None or core.now < max(flying.since + core.timing.disk_stall, core.grace_until):
+    if flying is None:
         return
-    if leader.transfer is not None:
+    if leader.stall_probe[0] != flying.number and core.now >= half_stalled(core, flying) and len(core.voters) > 1:
+        replication.probe_disks(core, leader)
+        leader.stall_probe = (flying.number, leader.probe, core.now)
+    if core.now < stalled_at(core, leader, flying) or leader.transfer is not None:
         return
-    others = [voter for voter in core.voters if voter != core.me and leader.progress[voter].acked_at > flying.since]
+    asked = leader.stall_probe[1]
+    others = [voter for voter in core.voters if voter != core.me and leader.progress[voter].probe_acked >= asked]
     if len(others) >= quorum.size(len(core.voters)):
         target = max(others, key=lambda voter: (not core.is_witness_seat(voter), leader.progress[voter].match, voter))
         core.trace("disk_stalled", batch=flying.number, target=target)
