@@ -178,6 +178,23 @@ def test_small_steps_add_up_between_two_keepalives() -> None:
     assert holder.realtime(WALL + 400 * MS, START)
 
 
+def test_a_machine_that_stood_still_for_a_moment_has_that_much_less() -> None:
+    """ADR 0036: BOOTTIME stood, and only REALTIME tells. Found by the simulation, seed 15834."""
+    holder = Holder(TTL_US)
+    holder.realtime(WALL, START)
+    first, second = holder.transmit(START), holder.transmit(at(1 * MS))
+    holder.acknowledged(kept(first, 7), at(5 * MS))
+    holder.realtime(WALL + 10 * MS + 200 * MS, at(10 * MS))
+    assert holder.valid_until(ORDERS) == at(VALID_US - 200 * MS)
+    assert holder.check(ORDERS, at(VALID_US - 200 * MS)) == "ran_out"
+    holder.realtime(WALL + 11 * MS, at(11 * MS))
+    assert holder.valid_until(ORDERS) == at(VALID_US - 200 * MS), "set back: it stood still all the same"
+    holder.acknowledged(kept(second, 7), at(12 * MS))
+    assert holder.valid_until(ORDERS) == at(1 * MS + VALID_US - 200 * MS), "it was sent before, too"
+    holder.acknowledged(kept(holder.transmit(at(20 * MS)), 7), at(25 * MS))
+    assert holder.valid_until(ORDERS) == at(20 * MS + VALID_US)
+
+
 def test_a_backward_step_of_realtime_is_ignored() -> None:
     holder, _ = led()
     holder.realtime(WALL, at(10 * MS))

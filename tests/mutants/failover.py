@@ -247,8 +247,9 @@ FAILOVER = (
     ),
     Mutant(
         "waiting-for-the-better-without-end", "P5.6", "raft/suspicion.py",
-        "    suspicion.waited = True\n    suspicion.turn_at = after(core.now, 2",
+        "        return False\n    suspicion.waited = suspicion.gave_way = True\n"
         "    suspicion.turn_at = after(core.now, 2",
+        "        return False\n    suspicion.turn_at = after(core.now, 2",
         "who waits twice may wait for ever",
         ("golden:p5_6_at_its_turn_a_member_waits_once_for_a_better_one",),
     ),

@@ -524,9 +524,16 @@ HOLDER = (
     Mutant(
         "lease-counted-from-the-reply", "P3.7", "leadership/holder.py",
         "_Held(lease, kept.number, sent)",
-        "_Held(lease, kept.number, now)",
+        "_Held(lease, kept.number, _Sent(now, None))",
         "the time on the way back is added to the lease",
         ("leadership/test_holder.py::test_validity_counts_from_the_send_with_drift_and_guard_taken_off",),
+    ),
+    Mutant(
+        "short-stop-of-the-machine-extends-the-lease", "P3.7", "leadership/holder.py",
+        "        return Instant(self.at - (self.peak_us - self.offset_us))\n",
+        "        return self.at\n",
+        "a virtual machine that was stopped for less than ttl / 4 believes for so much longer",
+        ("leadership/test_holder.py::test_a_machine_that_stood_still_for_a_moment_has_that_much_less",),
     ),
     Mutant(
         "no-drift-factor", "P3.7", "leadership/holder.py",

@@ -90,7 +90,7 @@ class Leases:
                 case "session_expired":
                     self.on_expired(transition)
                 case "kv":
-                    self.on_kv(host.machine, transition)
+                    self.on_kv(host.machine, transition, emptied=host.raft.is_witness)
                 case _:
                     pass
 
@@ -144,7 +144,7 @@ class Leases:
         if isinstance(body, commands.Decision) and body.decided != entry.term:
             self.observer.fail("S16", f"{body} took effect in consensus term {entry.term}")
 
-    def on_kv(self, machine: Machine, transition: Transition) -> None:
+    def on_kv(self, machine: Machine, transition: Transition, *, emptied: bool = False) -> None:
         """S19: one effect for each operation. S18: a key that was written under a term takes no write without one, and
         none but under the very term that is held.
         """
@@ -164,6 +164,8 @@ class Leases:
             self.fenced[body.key] = (body.election, body.term)
         elif fence is not None:
             self.observer.fail("S18", f"{body.key} accepted a write without a term after {fence}")
+        if emptied:
+            return  # in the same turn it has become a witness (P8)
         found = machine.kv_get(body.key)
         if not isinstance(found, KvValue) or found.revision < revision:
             self.observer.fail("S19", f"{body.key} was written at {revision} and holds {found}")

@@ -39,10 +39,15 @@ class Network:
         self.duplicate = plan.duplicate / 1000
         self.replay = plan.replay / 1000
         self.spike = plan.spike / 1000
+        self.late_until = 0
+        """When the last frame from before everything was mended has arrived."""
         self.old: list[tuple[Host, Host, PeerFrame]] = []
 
     def heal(self) -> None:
         """Only what L3 allows is left of its faults."""
+        slowest = max(way.slow for host in self.world.hosts for way in host.ways) if len(self.world.hosts) > 1 else 1
+        late = self.latency_us * slowest + self.jitter_us + (self.world.plan.spike_us if self.spike else 0)
+        self.late_until = self.world.now + late
         self.loss = self.world.plan.healed_loss / 1000
         self.duplicate = self.replay = self.spike = 0.0
         for host in self.world.hosts:

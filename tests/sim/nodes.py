@@ -310,6 +310,8 @@ class Node:
         """Tell the observer until when this process would pass its own check (S15)."""
         holder, session = self.holder, self.session
         leases = self.world.observer.leases
+        if holder is not None:
+            holder.realtime(self.real_us(), self.local())  # as before each check
         for election in self.elections:
             until = holder.valid_until(election) if holder is not None else None
             lease = holder.lease(election) if holder is not None else None

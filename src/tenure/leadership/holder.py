@@ -31,12 +31,34 @@ kill_us: Final = 20 * MS
 outstanding_max: Final = 256
 
 
+class _Sent:
+    """When a keepalive was sent, and what CLOCK_REALTIME was ahead of CLOCK_BOOTTIME then and at most since."""
+
+    __slots__ = ("at", "offset_us", "peak_us")
+
+    def __init__(self, at: Instant, offset_us: int | None) -> None:
+        self.at = at
+        self.offset_us = self.peak_us = offset_us
+
+    def seen(self, offset_us: int) -> None:
+        """A later reading. The first one says nothing of what was before it."""
+        if self.offset_us is None or self.peak_us is None:
+            self.offset_us = self.peak_us = offset_us
+        self.peak_us = max(self.peak_us, offset_us)
+
+    def counts_from(self) -> Instant:
+        """By how much REALTIME has gone ahead since, BOOTTIME may have stood still: then that much is over already."""
+        if self.offset_us is None or self.peak_us is None:
+            return self.at
+        return Instant(self.at - (self.peak_us - self.offset_us))
+
+
 class _Held:
     """A lease with what confirms it. `sent` is when the confirming keepalive was sent, `number` which it was."""
 
     __slots__ = ("lease", "number", "sent")
 
-    def __init__(self, lease: Lease, number: int, sent: Instant) -> None:
+    def __init__(self, lease: Lease, number: int, sent: _Sent) -> None:
         self.lease = lease
         self.number = number
         self.sent = sent
@@ -68,7 +90,7 @@ class Holder:
         self._ttl_us = ttl_us
         self._validity_us = validity_us(ttl_us, guard, rho_permille)
         self._next = 1
-        self._sent: dict[int, Instant] = {}
+        self._sent: dict[int, _Sent] = {}
         """When each keepalive without an acknowledgement, or the newest with one, was sent."""
         self._last_sent: Instant | None = None
         self._held: dict[ElectionName, _Held] = {}
@@ -88,7 +110,7 @@ class Holder:
         """A keepalive is being sent now: its fresh number (P3.2). Take it before the bytes leave."""
         number = self._next
         self._next += 1
-        self._sent[number] = now
+        self._sent[number] = _Sent(now, self._offset_us)
         self._last_sent = now
         self._sent_offset_us = self._offset_us
         if len(self._sent) > outstanding_max:
@@ -137,14 +159,14 @@ class Holder:
             return "not_held"
         if held.number < self._confirms_from:
             return "unconfirmed"
-        return "valid" if now < held.sent + self._validity_us else "ran_out"
+        return "valid" if now < held.sent.counts_from() + self._validity_us else "ran_out"
 
     def valid_until(self, election: ElectionName) -> Instant | None:
         """The end of validity, perhaps in the past; None if not held or unconfirmed."""
         held = self._held.get(election)
         if held is None or held.number < self._confirms_from:
             return None
-        return Instant(held.sent + self._validity_us)
+        return Instant(held.sent.counts_from() + self._validity_us)
 
     def remaining_us(self, election: ElectionName, now: Instant) -> int:
         """How much longer it is valid; 0 if it isn't."""
@@ -209,9 +231,14 @@ class Holder:
 
         True if it shows a resumed machine (P3.7): everything held is unconfirmed until a keepalive sent from now on is
         acknowledged. A backward step of REALTIME is ignored; a forward one is compared with the last reading and with
-        the one at the last send, so that many small ones don't slip through.
+        the one at the last send, so that many small ones don't slip through. Also a smaller one may be a machine that
+        stood still for so long: the validity of what was sent before it ends so much earlier (ADR 0036).
         """
         offset = real_us - boot
+        for sent in self._sent.values():
+            sent.seen(offset)
+        for held in self._held.values():
+            held.sent.seen(offset)
         before = [known for known in (self._offset_us, self._sent_offset_us) if known is not None]
         self._offset_us = offset
         if not before or offset - min(before) <= self._ttl_us // resume_divisor:

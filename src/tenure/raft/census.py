@@ -11,7 +11,9 @@ from msgspec import Struct
 
 from tenure.base.ids import Boot, LogIndex, MemberId
 from tenure.base.instants import Instant
-from tenure.raft.state import Core, Leader, Progress
+from tenure.raft.progress import Progress
+from tenure.raft.roll import RollCall
+from tenure.raft.state import Core, Leader
 
 
 class ProgressView(Struct, frozen=True):
@@ -99,16 +101,24 @@ def answering(core: Core, leader: Leader) -> set[MemberId]:
 
 def promising(core: Core, leader: Leader) -> set[MemberId]:
     """Of whom an answer can be hoped for: who is connected and hasn't been silent for long, also if a new leader has
-    heard nothing of it yet.
+    heard nothing of it yet. After a stall of our own what they said may still lie in our sockets (P6.3).
     """
-    return {peer for peer, one in leader.progress.items() if peer in core.links and _answers(core, one)} | {core.me}
+    excused = core.now < core.grace_until
+    hoped = {peer for peer, one in leader.progress.items() if peer in core.links and (excused or _answers(core, one))}
+    return hoped | {core.me}
 
 
-def present(core: Core, leader: Leader, number: int) -> set[MemberId]:
-    """Who has answered heartbeat `number` or a later one and is connected, ourselves among them."""
-    return {peer for peer, one in leader.progress.items() if peer in core.links and one.beat_acked >= number} | {
-        core.me
+def present(core: Core, leader: Leader, call: RollCall) -> set[MemberId]:
+    """Whose disks have done what the call asked for, and who is there still: connected, and heard a few beats ago. Our
+    own disk as well.
+    """
+    recent = core.now - 4 * core.settings.heartbeat_us - core.timing.rtt_p99
+    there = {
+        peer
+        for peer, one in leader.progress.items()
+        if peer in core.links and one.probe_acked >= call.number and one.heard_at >= recent
     }
+    return there | {core.me} if core.disk.durable >= call.own_batch else there
 
 
 def patience_us(core: Core) -> int:

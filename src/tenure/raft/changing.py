@@ -1,18 +1,20 @@
 """The leader's half of membership changes (P7.1): judge the next step towards a wish, and put it into the log.
 
-Before other members count than now, the roll is called (ADR 0033): a majority of those who will count must answer a
-heartbeat made after the change was asked for. By what it heard before, a leader would build a quorum on who died a
-moment ago, and a new one knows of nobody yet.
+Before other members count than now, the roll is called (ADR 0033): a majority of those who will count must do a durable
+write of nothing that was asked for after the change was. By what it heard before, a leader would build a quorum on who
+died a moment ago; a heartbeat's answer says nothing of a disk; and a new leader knows of nobody yet.
 """
 
 from typing import Final
 
 from tenure.base.ids import LogIndex, MemberId
-from tenure.base.instants import after
+from tenure.base.instants import NEVER, Instant, after
 from tenure.raft import census, configurations, membership, quorum, reads, replication
+from tenure.raft.disk import promise_number
 from tenure.raft.entries import CONFIGURATION, Configuration, encode_configuration
 from tenure.raft.events import ChangeMembership
 from tenure.raft.membership import Refusal
+from tenure.raft.messages import DurableProbe
 from tenure.raft.ready import Accepted, ChangeEnded, Refused
 from tenure.raft.roll import RollCall
 from tenure.raft.state import Core, Leader
@@ -28,25 +30,51 @@ def ask(core: Core, event: ChangeMembership) -> None:
 
 
 def answered(core: Core, leader: Leader) -> None:
-    """Somebody has answered a heartbeat: whose roll call is complete, or has nothing left to wait for, goes on."""
+    """Somebody has given a sign: whose roll call is complete, or has nothing left to wait for, goes on."""
     for call in tuple(leader.calls):
         then = membership.next_change(core.configuration, call.event.wish)
-        if not isinstance(then, Configuration) or quorum.reached(
-            then.voters(), census.present(core, leader, call.number)
-        ):
+        if not isinstance(then, Configuration) or _missing(core, leader, then, call) is None:
             leader.calls.remove(call)
             _step(core, call.event, call)
 
 
+def heard(core: Core, leader: Leader, peer: MemberId) -> None:
+    """A sign of life. Who hasn't done what it was asked for may not have heard of it."""
+    if not leader.calls:
+        return
+    answered(core, leader)
+    one = leader.progress.get(peer)
+    for call in leader.calls:
+        late = core.now - call.asked_at >= replication.answer_after_us(core, peer)
+        if one is not None and one.probe_acked < call.number and late:
+            core.say(peer, DurableProbe(core.term, call.number))
+
+
 def end_overdue(core: Core, leader: Leader) -> None:
     """Who has not answered by now is not there."""
-    while leader.calls and core.now >= leader.calls[0].ends_at:
-        call = leader.calls.pop(0)
+    for call in [call for call in leader.calls if core.now >= call.ends_at]:
+        leader.calls.remove(call)
         then = membership.next_change(core.configuration, call.event.wish)
-        if isinstance(then, Configuration):
-            _end(core, call.event, _loses(then, census.present(core, leader, call.number)))
+        missing = _missing(core, leader, then, call) if isinstance(then, Configuration) else None
+        if missing is not None:
+            _end(core, call.event, missing)
         else:
             _step(core, call.event, call)
+
+
+def due(leader: Leader) -> Instant:
+    """When the first roll call ends."""
+    return min((call.ends_at for call in leader.calls), default=NEVER)
+
+
+def _missing(core: Core, leader: Leader, then: Configuration, call: RollCall) -> Refusal | None:
+    """What a roll call still lacks: a majority of those who will count, and who is new among them."""
+    there = census.present(core, leader, call)
+    for voter in _newcomers(core, then):
+        if voter not in there:
+            text = f"{_name(then, voter)} is not connected, or its disk does not answer; wait until it has caught up"
+            return Refusal("not_caught_up", text)
+    return None if quorum.reached(then.voters(), there) else _loses(then, there)
 
 
 def _step(core: Core, event: ChangeMembership, called: RollCall | None) -> None:
@@ -75,26 +103,28 @@ def _step(core: Core, event: ChangeMembership, called: RollCall | None) -> None:
     if then is None:
         _end(core, event, None)
         return
-    unsafe = _unsafe(core, leader, then)
+    unsafe = _unsafe(core, leader, then, called)
     if unsafe is not None:
         _end(core, event, unsafe)
+    elif called is None and _counts_others(now, then):
+        _call(core, leader, event, then)
     elif core.me not in then.voters():
         core.changes.append(ChangeEnded(event.token, "leads", now))  # P7.3
-    elif called is None and _counts_others(now, then) and not quorum.reached(then.voters(), {core.me}):
-        _call(core, leader, event)
     elif event.dry_run:
         core.changes.append(ChangeEnded(event.token, "done", then))
     else:
         _append(core, leader, event, then)
 
 
-def _call(core: Core, leader: Leader, event: ChangeMembership) -> None:
-    """Ask all whether they are there, by a heartbeat made after the change was asked for."""
+def _call(core: Core, leader: Leader, event: ChangeMembership, then: Configuration) -> None:
+    """Ask all who will count, ourselves too, for a write of nothing: a process may answer whose disk is stuck."""
     if len(leader.calls) >= _calls_max:
         core.refused.append(Refused(event.token, "overloaded", core.me))
         return
-    number = replication.beat(core, leader, opens_round=True)
-    leader.calls.append(RollCall(event, number, after(core.now, census.patience_us(core))))
+    number = replication.probe_disks(core, leader, then.voters())
+    patience_us = max(core.settings.timeout_max_us, 4 * core.timing.rtt_p99) + core.timing.disk_stall
+    call = RollCall(event, number, promise_number(core), core.now, after(core.now, patience_us))
+    leader.calls.append(call)
 
 
 def _append(core: Core, leader: Leader, event: ChangeMembership, then: Configuration) -> None:
@@ -118,16 +148,21 @@ def _counts_others(now: Configuration, then: Configuration) -> bool:
     return set(now.voters()) != set(then.voters())
 
 
-def _unsafe(core: Core, leader: Leader, then: Configuration) -> Refusal | None:
+def _newcomers(core: Core, then: Configuration) -> list[MemberId]:
+    now = core.configuration.voters()
+    return [voter for voter in then.voters() if voter not in now and voter != core.me]
+
+
+def _unsafe(core: Core, leader: Leader, then: Configuration, called: RollCall | None) -> Refusal | None:
     """What the leader of the moment knows against it: the quorum to come must be alive and not wait for a laggard."""
     now = core.configuration
     for seat in then.seats:
         if now.seat(seat.id) is None and any(before.id in core.links for before in membership.former(now, seat)):
             return Refusal("address_in_use", f"{seat.name} at {seat.peer} is there: its disk is not lost")
-    alive = census.dependable(core, leader)
-    for voter in then.voters():
-        if voter in now.voters() or voter == core.me:
-            continue
+    alive, promising = census.dependable(core, leader), census.promising(core, leader)
+    for voter in _newcomers(core, then):
+        if called is None and voter in promising and voter not in alive:
+            continue  # a new leader hasn't heard it yet, nor how far it is: the roll will tell
         match = leader.progress[voter].match
         lag = core.log.last_index - match
         # Below `now.index` it doesn't know yet who the members are: after an unclean stop it would wait, for its vote,
@@ -135,7 +170,6 @@ def _unsafe(core: Core, leader: Leader, then: Configuration) -> Refusal | None:
         if voter not in alive or lag > core.settings.promote_lag_max or match < now.index:
             what = f"lags by {lag} entries" if voter in alive else "is not connected"
             return Refusal("not_caught_up", f"{_name(now, voter)} {what}; wait until it has caught up")
-    promising = census.promising(core, leader)
     if _counts_others(now, then) and not quorum.reached(then.voters(), promising):
         return _loses(then, promising)
     return None

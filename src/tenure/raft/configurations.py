@@ -8,8 +8,9 @@ from tenure.base.ids import LogIndex, MemberId
 from tenure.base.instants import Instant
 from tenure.raft.entries import CONFIGURATION, Configuration, Entry, configuration_of
 from tenure.raft.messages import Removed
+from tenure.raft.progress import Progress
 from tenure.raft.ready import Fatal
-from tenure.raft.state import Core, Leader, Progress
+from tenure.raft.state import Core, Leader
 
 
 def appended(core: Core, entries: tuple[Entry, ...]) -> None:

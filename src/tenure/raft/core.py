@@ -275,6 +275,7 @@ class Raft:
                 election.own_vote_durable(core)
                 if isinstance(core.role, Leader):
                     replication.maybe_commit(core, core.role)
+                    changing.answered(core, core.role)
             case ReadIndex():
                 reads.ask(core, event.token)
             case LinkUp():
@@ -315,8 +316,7 @@ class Raft:
                 if isinstance(core.role, Leader):
                     if core.role.rounds:
                         reads.close_rounds(core, core.role)
-                    if core.role.calls:
-                        changing.answered(core, core.role)
+                    changing.heard(core, core.role, sender)
             case AppendReject() as message:
                 replication.on_append_reject(core, sender, message)
             case LeaderLost() as message:
@@ -341,6 +341,8 @@ class Raft:
                 following.on_probe(core, sender, message)
             case DurableProbeReply() as message:
                 replication.on_probe_reply(core, sender, message)
+                if isinstance(core.role, Leader):
+                    changing.heard(core, core.role, sender)
             case SnapshotChunk() as message:
                 following.on_snapshot_chunk(core, sender, message)
             case SnapshotChunkReply() as message:

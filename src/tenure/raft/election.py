@@ -66,6 +66,10 @@ def on_pre_vote(core: Core, sender: MemberId, asked: PreVote) -> None:
     core.say(sender, PreVoteReply(term, granted, reason, asked.boot, asked.attempt))
     if reason == "log_behind":
         suspicion.stand_soon(core, sender)
+    role = core.role
+    if isinstance(role, PreCandidate) and sender in role.refused:
+        role.refused.discard(sender)  # it has lost the leader as well by now, whom it heard when it refused
+        _ask_pre_votes(core, {sender})
 
 
 def _pre_vote_refusal(core: Core, sender: MemberId, asked: PreVote) -> str:
@@ -90,7 +94,10 @@ def on_pre_vote_reply(core: Core, sender: MemberId, reply: PreVoteReply) -> None
             become_follower(core, reply.term, "higher_term")
             return
         role.refused.add(sender)
-        _give_up_if_hopeless(core, role)
+        if reply.reason == "log_behind" and suspicion.lets_stand(core):
+            _give_way(core, role)
+        else:
+            _give_up_if_hopeless(core, role)
         return
     role.granted.add(sender)
     consider(core)
@@ -102,11 +109,20 @@ def consider(core: Core) -> None:
     if isinstance(role, PreCandidate):
         role.granted |= suspicion.believed(core)
         if quorum.reached(core.voters, role.granted):
-            campaign(core, core.term, transfer=False, why="pre_votes")
+            if suspicion.is_behind(core) and suspicion.lets_stand(core):
+                _give_way(core, role)
+            else:
+                campaign(core, core.term, transfer=False, why="pre_votes")
         elif core.suspicion is not None and (again := role.refused & core.suspicion.noticed):
             role.refused -= again
             core.suspicion.noticed -= again
             _ask_pre_votes(core, again)  # they heard the leader when they refused; it may be a long round (P5.6)
+
+
+def _give_way(core: Core, role: PreCandidate) -> None:
+    """To who is fresher and stands as well (P5.6, ADR 0035)."""
+    core.trace("gave_way", attempt=role.attempt, granted=len(role.granted))
+    core.role = Follower()
 
 
 def on_vote(core: Core, sender: MemberId, asked: Vote) -> None:

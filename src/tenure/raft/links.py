@@ -27,6 +27,8 @@ def up(core: Core, event: LinkUp) -> None:
         replication.to_probe(progress)
         if progress.match and progress.boot == event.boot:
             progress.state = "replicate"  # a life that has promised this much does not answer an empty probe again
+        if progress.boot != event.boot:
+            progress.probe_acked = 0  # an earlier life's disk: this one may have lost it
         progress.boot = event.boot
         leader.beat_due = core.now
     if core.watch.leader == peer:

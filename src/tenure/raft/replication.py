@@ -17,7 +17,8 @@ from tenure.raft.messages import (
     Heartbeat,
     HeartbeatReply,
 )
-from tenure.raft.state import Candidate, Core, Leader, Progress
+from tenure.raft.progress import Progress
+from tenure.raft.state import Candidate, Core, Leader
 
 
 def become_leader(core: Core, won: Candidate) -> None:
@@ -281,8 +282,11 @@ def answer_after_us(core: Core, peer: MemberId) -> int:
 
 
 def retry_after_us(core: Core, peer: MemberId) -> int:
-    """How long an unanswered append may stand before it is sent again."""
-    return max(4 * core.timing.srtt(peer) + 4 * core.timing.sync_p99, 4 * core.settings.heartbeat_us)
+    """How long an unanswered append may stand before it is sent again. Of a disk it waits for D at most (P4.1): by the
+    p99 after one long stall what is lost would be missed for half a minute.
+    """
+    sync_us = min(4 * core.timing.sync_p99, core.timing.disk_stall)
+    return max(4 * core.timing.srtt(peer) + sync_us, 4 * core.settings.heartbeat_us)
 
 
 def _retry(core: Core, peer: MemberId, progress: Progress) -> None:
@@ -309,19 +313,20 @@ def on_probe_reply(core: Core, sender: MemberId, reply: DurableProbeReply) -> No
     """The sender's disk lives."""
     found = _progress(core, sender, reply.term)
     if found is not None and reply.number <= found[0].probe:
-        found[1].acked_at = core.now
+        found[1].acked_at = found[1].probed_at = core.now
         found[1].probe_acked = max(found[1].probe_acked, reply.number)
         know_batch(core, sender, reply.batch)
 
 
-def probe_disks(core: Core, leader: Leader) -> None:
+def probe_disks(core: Core, leader: Leader, voters: tuple[MemberId, ...] = ()) -> int:
     """One durable write of nothing, everywhere (P4.1): per D with nothing to write, and when ours takes half of D."""
     leader.probe += 1
     leader.probe_due = after(core.now, core.timing.disk_stall)
     core.disk.dirty = True
-    for voter in core.voters:
+    for voter in voters or core.voters:
         if voter != core.me:
             core.say(voter, DurableProbe(core.term, leader.probe))
+    return leader.probe
 
 
 def maybe_commit(core: Core, leader: Leader) -> None:

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 
+from tenure.base.ids import BatchNumber
 from tenure.base.instants import Instant
 from tenure.raft.events import ChangeMembership
 
 
 @dataclass(slots=True)
 class RollCall:
-    """A change that waits until a majority of the voters to come has answered heartbeat `number` or a later one, all
-    made after it was asked for; at `ends_at` it has waited long enough.
+    """A change that waits until a majority of the voters to come has done the durable probe `number` or a later one,
+    made after it was asked for; ourselves by `own_batch`. At `ends_at` it has waited long enough.
     """
 
     event: ChangeMembership
     number: int
+    own_batch: BatchNumber
+    asked_at: Instant
     ends_at: Instant

@@ -17,7 +17,8 @@ from tenure.base.ids import LogIndex, MemberId
 from tenure.base.instants import NEVER, Instant, after
 from tenure.raft.entries import Image
 from tenure.raft.messages import SnapshotChunk, SnapshotChunkReply
-from tenure.raft.state import Core, Leader, Progress, Shipment
+from tenure.raft.progress import Progress, Shipment
+from tenure.raft.state import Core, Leader
 
 _BURSTS_PER_S: Final = 200
 """What was not sent may be made up for 5 ms."""

@@ -12,6 +12,7 @@ from tenure.raft.entries import CONFIGURATION, Configuration, Entry, HardState, 
 from tenure.raft.freshness import Freshness
 from tenure.raft.log import Log
 from tenure.raft.messages import AnyMessage, Envelope, Evidence, LeaderLost, SnapshotChunk
+from tenure.raft.progress import Progress
 from tenure.raft.ready import Accepted, ChangeEnded, Fatal, ReadState, Refused, Trace, TransferEnded
 from tenure.raft.roll import RollCall
 from tenure.raft.settings import Identity, Settings
@@ -53,48 +54,6 @@ class Candidate:
     refused: set[MemberId] = field(default_factory=set)
     lasts: dict[MemberId, tuple[LogIndex, ConsensusTerm]] = field(default_factory=dict)
     """Last log ids that came with the votes: the winner needs no probe (P5.7)."""
-
-
-@dataclass(slots=True)
-class Shipment:
-    """A snapshot on its way to one follower: `acked` ≤ `sent` bytes. `window`: how many may be between the two."""
-
-    snapshot: Snapshot
-    window: int
-    acked: int = 0
-    sent: int = 0
-    chunks: deque[tuple[int, Instant]] = field(default_factory=deque)
-    """The ends of those in flight, and when they left."""
-    least_us: int | None = None
-    """The least that a chunk and its answer took: more is a queue on the way."""
-    narrowed: int = 0
-    """The window is not made smaller again before what had been sent by then is answered."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """What the leader knows of one other member. `match` ≤ what is durable there; `next` > `match`."""
-
-    match: LogIndex
-    next: LogIndex
-    state: Literal["probe", "replicate", "snapshot"] = "probe"
-    probe_sent: bool = False
-    inflight: deque[LogIndex] = field(default_factory=deque)
-    commit_sent: LogIndex = LogIndex(0)
-    heard_at: Instant = Instant(0)
-    acked_at: Instant = Instant(0)
-    moved_at: Instant = Instant(0)
-    beat_acked: int = 0
-    probe_acked: int = 0
-    shipment: "Shipment | None" = None
-    """The snapshot on its way; kept over a broken link, so that it goes on."""
-    copy: "Shipment | None" = None
-    """A snapshot on its way to a witness that holds the log itself (P8)."""
-    speaks: int = 1
-    unheard: tuple[MemberId, ...] = ()
-    """Whom the member doesn't hear, as it said last (P7.4)."""
-    boot: Boot | None = None
-    """The life that `match` was heard from, as far as a link to it was seen."""
 
 
 @dataclass(slots=True)
@@ -177,7 +136,7 @@ class Watch:
 
 @dataclass(slots=True)
 class Suspicion:
-    """This member has lost the leader (P5). `turn_at`: when it stands; `waited`: it gave way to a better rank once."""
+    """This member has lost the leader (P5). `turn_at`: when it stands; it `waited` for a better rank, or `gave_way`."""
 
     since: Instant
     evidence: Evidence
@@ -188,6 +147,7 @@ class Suspicion:
     leader_boot: Boot | None
     heard_number: int
     waited: bool = False
+    gave_way: bool = False
     failures: int = 0
     noticed: set[MemberId] = field(default_factory=set)
     """Whose notes were void only by their heartbeat's number: no pre-votes, but who refused one may grant it by now."""

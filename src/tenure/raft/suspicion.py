@@ -197,7 +197,25 @@ def gives_way(core: Core) -> bool:
     order = _order(core)
     if not any(voter in core.notes and _is_better(core, voter, order) for voter in _rivals(core)):
         return False
+    suspicion.waited = suspicion.gave_way = True
+    suspicion.turn_at = after(core.now, 2 * core.timing.step)
+    return True
+
+
+def is_behind(core: Core) -> bool:
+    """Whether a voter that can stand has said that its log is fresher than ours."""
+    return any(not _would_grant(core, core.notes[voter].message) for voter in _rivals(core) if voter in core.notes)
+
+
+def lets_stand(core: Core) -> bool:
+    """A voter with a fresher log stands, too: it has refused our pre-vote (`stand_soon`), or its note says so. As at
+    our turn, wait two steps, once (P5.6, ADR 0035). Else both get some of the votes, and nobody enough.
+    """
+    suspicion = core.suspicion
+    if suspicion is None or suspicion.gave_way:
+        return False
     suspicion.waited = True
+    suspicion.gave_way = True
     suspicion.turn_at = after(core.now, 2 * core.timing.step)
     return True
 

@@ -74,7 +74,7 @@ def deadline(core: Core) -> Instant:
         case Leader() as leader:
             due = min(leader.probe_due, leader.beat_due)
             if leader.calls:
-                due = min(due, leader.calls[0].ends_at)
+                due = min(due, changing.due(leader))
             if leader.transfer is not None:
                 due = min(due, leader.transfer.ends_at)
             elif core.disk.in_flight is not None and leader.stall_traced != core.disk.in_flight.number:

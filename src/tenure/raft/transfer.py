@@ -131,8 +131,9 @@ def watch_disk(core: Core, leader: Leader) -> None:
         leader.stall_probe = (flying.number, leader.probe, core.now)
     if core.now < stalled_at(core, leader, flying) or leader.transfer is not None:
         return
-    asked = leader.stall_probe[1]
-    others = [voter for voter in core.voters if voter != core.me and leader.progress[voter].probe_acked >= asked]
+    asked, since = leader.stall_probe[1], core.now - core.timing.disk_stall * 3 // 2
+    progress = [(voter, leader.progress[voter]) for voter in core.voters if voter != core.me]
+    others = [voter for voter, one in progress if one.probe_acked >= asked and one.probed_at >= since]
     if len(others) >= quorum.size(len(core.voters)):
         target = max(others, key=lambda voter: (not core.is_witness_seat(voter), leader.progress[voter].match, voter))
         core.trace("disk_stalled", batch=flying.number, target=target)

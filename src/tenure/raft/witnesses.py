@@ -7,7 +7,8 @@ from tenure.base.ids import MemberId
 from tenure.base.instants import after
 from tenure.raft import replication, shipping, transfer
 from tenure.raft.messages import WantSnapshot
-from tenure.raft.state import Core, Leader, Shipment, TransferUnderWay
+from tenure.raft.progress import Shipment
+from tenure.raft.state import Core, Leader, TransferUnderWay
 
 
 def ask(core: Core, leader: MemberId) -> None:

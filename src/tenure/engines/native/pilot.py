@@ -34,8 +34,10 @@ class Pilot:
         """When to look again."""
         self._verdict: Act | Stay | None = None
         self._watched: dict[MemberId, Watched] = {}
-        self._change: int | None = None
-        """The token of a change that the core was asked for and has not answered."""
+        self._asked: tuple[int, Act] | None = None
+        """The token of a change that the core was asked for and has not answered, and what it is. It waits for a roll
+        call (ADR 0033), longer than until the next look.
+        """
         self._telling: int | None = None
         """The token of the last remark."""
         self._last = _last_said(replica)
@@ -55,8 +57,9 @@ class Pilot:
         before, self._verdict = self._verdict, autopilot.decide(view)
         match self._verdict:
             case Act() as act:
-                self._change = self._replica.fresh_key()
-                wish = ChangeMembership(self._change, act.wish, view.configuration.index, heals=True)
+                token = self._replica.fresh_key()
+                self._asked = (token, act)
+                wish = ChangeMembership(token, act.wish, view.configuration.index, heals=True)
                 self._replica.turn.events.append(wish)
             case Stay() as stay:
                 if stay == before and stay.code not in passing:
@@ -75,7 +78,7 @@ class Pilot:
             configuration,
             replica.me,
             self._watched,
-            change_pending=self._change is not None or configuration.index > raft.commit,
+            change_pending=self._asked is not None or configuration.index > raft.commit,
             handing_over=not raft.is_serving,
             lag_max=lag_max,
         )
@@ -84,25 +87,32 @@ class Pilot:
 
     def accepted(self, token: int) -> None:
         """An entry stands in the log; perhaps a change of ours."""
-        if token == self._change and isinstance(self._verdict, Act):
-            self._change = None
-            self._tell((self._verdict.kind, self._verdict.member, self._verdict.reason))
+        act = self._answered(token)
+        if act is not None:
+            self._tell((act.kind, act.member, act.reason))
 
     def ended(self, ended: ChangeEnded) -> bool:
         """The core took no step towards a wish; False if it wasn't ours."""
-        if ended.token != self._change:
+        act = self._answered(ended.token)
+        if act is None:
             return False
-        self._change = None
-        if ended.refusal is not None and isinstance(self._verdict, Act):
-            act = self._verdict
+        if ended.refusal is not None:
             # Not the text: it may count entries, and would be another each time.
             self._tell(("declined", act.member, f"can't {act.kind} {act.member}: {ended.refusal.code}"))
         return True
 
+    def _answered(self, token: int) -> Act | None:
+        """The change of ours that this answers; it is not under way any more."""
+        if self._asked is None or self._asked[0] != token:
+            return None
+        _, act = self._asked
+        self._asked = None
+        return act
+
     def refused(self, token: int) -> bool:
         """The core took nothing: it is handing over, or leads no more. False if it wasn't ours."""
-        if token == self._change:
-            self._change = None
+        if self._answered(token) is not None:
+            pass
         elif token == self._telling:
             self._last = _last_said(self._replica)
         else:
