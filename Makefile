@@ -50,8 +50,8 @@ sim: setup ## simulate SEEDS=100 (or A..B) under faults, SHARD=K/N of them, resu
 	@$(PY) -m tests.sim --seeds $(SEEDS) $(if $(SHARD),--shard $(SHARD) --jobs 1) $(if $(PROGRESS),--progress $(PROGRESS)) \
 		--compiled $(or $(COMPILED),auto) $(if $(SEED),--seed $(SEED)) $(if $(ABOUT),--about $(ABOUT)) $(if $(SUMMARY),--summary $(SUMMARY))
 
-mutants: setup ## plant each deliberate bug in a copy and see that a test kills it
-	@$(PY) tools/mutants.py $(ONLY)
+mutants: setup ## plant each deliberate bug in a copy and see that a test kills it (TABLE=docs/mutants.md keeps the report)
+	@$(PY) tools/mutants.py $(ONLY) $(if $(TABLE),--table $(TABLE))
 
 golden: setup ## rewrite the outputs of the golden scripts, to be reviewed as a diff
 	@TENURE_GOLDEN=rewrite $(PY) -m pytest -q tests/raft/test_golden.py ; git --no-pager diff --stat -- '*.txt'

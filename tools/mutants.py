@@ -1,4 +1,4 @@
-"""`python tools/mutants.py [NAME…] [--jobs 2]`: plant each deliberate bug in a copy and see that a test kills it.
+"""`python tools/mutants.py [NAME…] [--jobs 2] [--table FILE]`: plant bugs in a copy; tests must kill them.
 
 The bugs stand in tests/mutants, each with the rule that it breaks and the killers that must notice. Everything runs on
 a copy taken at the beginning, so work that goes on meanwhile changes nothing. A bug whose old text doesn't stand in
@@ -205,11 +205,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--table", type=Path, help="write what killed each of them, if all were killed")
     options = parser.parse_args(arguments)
     chosen = [one for one in MUTANTS if not options.names or any(name in one.name for name in options.names)]
     began = time.monotonic()
     count: Counter[str] = Counter()
     by: Counter[str] = Counter()
+    rows: list[str] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(options.jobs) as pool:
         shop = Workshop(Path(folder))
         broken = baseline(shop, chosen)
@@ -220,6 +222,7 @@ def main(arguments: Sequence[str]) -> int:
             count[verdict.what] += 1
             by[verdict.by] += verdict.what == "killed"
             mutant = verdict.mutant
+            rows.append(row(verdict))
             print(
                 f"{verdict.what:8} {mutant.rule:5} {mutant.name}: {mutant.reason} "
                 f"({verdict.seconds:.1f} s) · {verdict.text}",
@@ -231,7 +234,29 @@ def main(arguments: Sequence[str]) -> int:
         f"{len(chosen)} mutants: {count['killed']} killed ({kinds}), {count['survived']} survived, "
         f"{count['error']} in error; {took:.0f} s"
     )
-    return 0 if chosen and count["killed"] == len(chosen) else 1
+    well = bool(chosen) and count["killed"] == len(chosen)
+    if options.table is not None and well and len(chosen) == len(MUTANTS):
+        options.table.write_text(table(rows, kinds), encoding="utf-8")
+    return 0 if well else 1
+
+
+def row(verdict: Verdict) -> str:
+    """One line of the table: what was broken, and who noticed first."""
+    mutant = verdict.mutant
+    killers = " · ".join(told.partition(" - ")[0] for told in verdict.text.split(" · "))
+    return f"| {mutant.rule} | `{mutant.name}` | {mutant.reason} | {killers.replace('|', '/')} |"
+
+
+def table(rows: Sequence[str], kinds: str) -> str:
+    """The report of a whole run, as a document."""
+    head = (
+        "# The mutants and what killed them\n\n"
+        "Written by `make mutants TABLE=docs/mutants.md` in a run in which each was killed. Of a simulation the\n"
+        "first seed that failed is named.\n\n"
+        f"{len(rows)} mutants, {kinds}.\n\n"
+        "| rule | bug | what it does | first noticed by |\n| --- | --- | --- | --- |\n"
+    )
+    return head + "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

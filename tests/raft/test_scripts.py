@@ -56,3 +56,10 @@ def test_a_script_shows_something() -> None:
     """A claim in an `expect`, which no rewriting of outputs can lose."""
     for path in sorted(GOLDEN.glob("*.txt")):
         assert re.search(r"^expect ", path.read_text(encoding="utf-8"), re.MULTILINE), path.stem
+
+
+def test_the_report_of_the_mutants_is_about_those_that_there_are() -> None:
+    """`make mutants TABLE=docs/mutants.md` writes it, in a run in which all were killed."""
+    report = (PAGE.parent / "mutants.md").read_text(encoding="utf-8")
+    reported = re.findall(r"^\| [^|]+ \| `([^`]+)` \|", report, re.MULTILINE)
+    assert sorted(reported) == sorted(mutant.name for mutant in MUTANTS)

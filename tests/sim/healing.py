@@ -177,12 +177,16 @@ class Healing:
         if plan.jitter_us > min(steps) // 2:
             return
         leader = self.serving()[0]
-        transfers = world.seen["transfer_begun"]
+        transfers = self.handing_over()
         self.run.steps(world.steps + QUIET_STEPS)
         serving = self.serving()
-        if serving != [leader] and world.seen["transfer_begun"] == transfers:
+        if serving != [leader] and self.handing_over() == transfers:
             self.observer.fail("L3", f"{leader.name} led, nothing failed, and now {', '.join(self.shown())}")
         world.seen["stayed"] += 1
+
+    def handing_over(self) -> int:
+        """How many hand-overs have begun: asked for, or because a disk had been stuck until all was mended (P4.1)."""
+        return self.world.seen["transfer_begun"] + self.world.seen["disk_stalled"]
 
     def fail_over(self) -> None:
         """L1 as P10 says it: from when the last of the others has noticed to when the next is elected. Then L5."""
@@ -210,10 +214,10 @@ class Healing:
         took = self.await_(noticed + bound, "L1", f"{leader.name} died", lambda: self.observer.takeovers > before)
         world.seen["killed µs"] += took
         self.converge("a leader had died")
-        transfers, next_one = world.seen["transfer_begun"], self.serving()[0]
+        transfers, next_one = self.handing_over(), self.serving()[0]
         world.revive(leader)
         self.run.steps(world.steps + AFTER_RETURN_STEPS)
-        if self.serving() != [next_one] and world.seen["transfer_begun"] == transfers:
+        if self.serving() != [next_one] and self.handing_over() == transfers:
             self.observer.fail("L5", f"{leader.name} came back, {next_one.name} led, and now {', '.join(self.shown())}")
         self.converge("the old leader had come back")
 
