@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tenure.base.ids import MemberId
+from tenure.raft.entries import Seat
 from tests.cli.conftest import Tenure
-from tests.server.past import stopped_member, written_file
+from tests.server.past import SEATS, changed, joined_member, stopped_member, written_file
+
+M1, M2, M3 = SEATS
+M4 = Seat(MemberId("4" * 16), "m4", "10.0.0.4:8369", "observer")
 
 
 def test_a_saved_file_tells_what_is_in_it(ask: Tenure, tenure: Tenure, tmp_path: Path) -> None:
@@ -151,3 +156,30 @@ def test_recover_of_nothing(tenure: Tenure, tmp_path: Path) -> None:
     said = tenure("recover", "--data-dir", str(tmp_path / "nothing"))
     assert (said.code, "holds no member" in said.err) == (1, True)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_recover_names_the_members_of_the_log(tenure: Tenure, tmp_path: Path) -> None:
+    """Somebody joined since the snapshot, and somebody left, if that was decided."""
+    where = changed(stopped_member(tmp_path / "m1"), (M1, M2, M3, M4), (M1, M2, M4))
+    dry = tenure("recover", "--data-dir", str(where))
+    lost = "m2 (voter), m4 (observer), m3 (voter, unless its removal was decided)"
+    assert f"LOST: whatever only these had, acknowledged or not: {lost}\n" in dry.out
+    assert "If any of m2, m4, m3 can still be started" in dry.out
+    assert [one["name"] for one in tenure("recover", "--data-dir", str(where), "--json").json["lost"]] == [
+        "m2", "m4", "m3"
+    ]  # fmt: skip
+    done = tenure("recover", "--data-dir", str(where), "--majority-is-lost-for-ever")
+    assert "Never start these again, they would be a second cluster: m2, m4, m3.\n" in done.out
+
+
+def test_recover_tells_two_of_one_name_apart(tenure: Tenure, tmp_path: Path) -> None:
+    back = Seat(MemberId("5" * 16), "m2", M2.peer, "observer")
+    where = changed(stopped_member(tmp_path / "m1"), (M1, M2, M3, back))
+    assert f"m2@{M2.id} (voter), m3 (voter), m2@{back.id} (observer)" in tenure("recover", "--data-dir", str(where)).out
+
+
+def test_recover_of_one_that_joined_later_needs_no_peer(tenure: Tenure, tmp_path: Path) -> None:
+    where = joined_member(tmp_path / "m4", M4)
+    said = tenure("recover", "--data-dir", str(where), "--majority-is-lost-for-ever", "--json")
+    assert said.code == 0
+    assert [member["peer"] for member in said.json["members"]] == [M4.peer]

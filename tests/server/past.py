@@ -10,7 +10,17 @@ from tenure.leadership import commands
 from tenure.leadership.commands import AnyBody, Campaign, Grant, KvPut, OpenSession
 from tenure.leadership.engine import SessionOpened
 from tenure.leadership.machine import Machine
-from tenure.raft.entries import COMMAND, Configuration, Entry, HardState, Image, Seat, Snapshot
+from tenure.raft.entries import (
+    COMMAND,
+    CONFIGURATION,
+    Configuration,
+    Entry,
+    HardState,
+    Image,
+    Seat,
+    Snapshot,
+    encode_configuration,
+)
 from tenure.raft.founding import Record
 from tenure.raft.ready import Batch
 from tenure.storage import Store
@@ -20,8 +30,8 @@ NOW = WallMs(1_800_000_000_000)
 LINEAGE = Nonce("a" * 16)
 ORDERS = ElectionName("orders")
 SEATS = tuple(Seat(MemberId(f"{at}" * 16), f"m{at}", f"10.0.0.{at}:8369") for at in (1, 2, 3))
-CONFIGURATION = Configuration(LogIndex(0), SEATS)
-RECORD = Record(LINEAGE, CONFIGURATION, 1_000)
+FOUNDED = Configuration(LogIndex(0), SEATS)
+RECORD = Record(LINEAGE, FOUNDED, 1_000)
 
 
 class Log:
@@ -70,10 +80,39 @@ def stopped_member(directory: Path, *, clean: bool = True, snapshot_at: int = 10
     store.restored()
     store.set_founding("sealed", RECORD)
     image = Image.of(past.machine.snapshot())
-    snapshot = Snapshot(LogIndex(snapshot_at), ConsensusTerm(1), CONFIGURATION, 1, image)
+    snapshot = Snapshot(LogIndex(snapshot_at), ConsensusTerm(1), FOUNDED, 1, image)
     store.write(Batch(BatchNumber(1), HardState(ConsensusTerm(4), None), entries=tuple(log.entries)))
     store.write(Batch(BatchNumber(2), snapshot=snapshot, compact_to=LogIndex(snapshot_at - 2)))
     store.close(clean=clean)
+    return directory
+
+
+def joined_member(directory: Path, seat: Seat) -> Path:
+    """The directory of one that was added later and has the whole log: no snapshot, and a founding without it."""
+    store = Store.open(directory, seat.name, draw=lambda: seat.id).store
+    store.restored()
+    store.set_founding("sealed", RECORD)
+    store.write(Batch(BatchNumber(1), HardState(ConsensusTerm(4), None), entries=tuple(lived().entries)))
+    store.close(clean=True)
+    return changed(directory, (*SEATS, seat))
+
+
+def changed(directory: Path, *memberships: tuple[Seat, ...]) -> Path:
+    """One change of the members after another at the end of its log."""
+    store = Store.open(directory, directory.name).store
+    last, number = store.restored().entries[-1], BatchNumber(store.batch + 1)
+    store.write(
+        Batch(
+            number,
+            entries=tuple(
+                Entry(
+                    LogIndex(index), last.term, CONFIGURATION, encode_configuration(Configuration(LogIndex(0), seats))
+                )
+                for index, seats in enumerate(memberships, last.index + 1)
+            ),
+        )
+    )
+    store.close(clean=True)
     return directory
 
 

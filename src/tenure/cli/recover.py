@@ -13,6 +13,7 @@ from tenure.cli.exits import Exit
 from tenure.cli.snapshot import facts_of, told
 
 if TYPE_CHECKING:
+    from tenure.raft.entries import Seat
     from tenure.server.recovering import Remains
 
 _MEANT = "--majority-is-lost-for-ever"
@@ -52,7 +53,7 @@ def command(*, data_dir: Path, peer: str | None, term_floor: int | None, meant: 
     if as_json:
         printing.say(printing.json_line({"data_dir": str(data_dir), "kept": str(kept), **facts_of(made)}))
     else:
-        lost = ", ".join(seat.name for seat in remains.configuration.seats if seat.id != remains.member)
+        lost = ", ".join(_names(remains))
         printing.say(
             f"{data_dir} is a cluster of its own now: {told(made)}\n"
             f"The old directory is {kept}; never start a member on it.\n"
@@ -72,21 +73,29 @@ def _facts(remains: "Remains") -> dict[str, object]:
         "last_index": remains.last_index,
         "last_term": remains.last_term,
         "snapshot_index": remains.snapshot_index,
-        "lost": [
-            {"id": seat.id, "name": seat.name, "role": seat.role}
-            for seat in remains.configuration.seats
-            if seat.id != remains.member
-        ],
+        "lost": [{"id": seat.id, "name": seat.name, "role": seat.role} for seat in remains.others],
         "contents": contents(remains.state),
     }
+
+
+def _names(remains: "Remains") -> list[str]:
+    """Of the others; a name is shared while a member whose disk is lost is replaced."""
+    everybody = [remains.name, *(seat.name for seat in remains.others)]
+    return [seat.name if everybody.count(seat.name) == 1 else f"{seat.name}@{seat.id}" for seat in remains.others]
+
+
+def _role(remains: "Remains", seat: "Seat") -> str:
+    if remains.configuration.seat(seat.id) is None:
+        return f"{seat.role}, unless its removal was decided"
+    return seat.role
 
 
 def _described(data_dir: Path, remains: "Remains") -> str:
     from tenure.server.snapshot_files import contents
 
     found = contents(remains.state)
-    others = [seat for seat in remains.configuration.seats if seat.id != remains.member]
-    lost = ", ".join(f"{seat.name} ({seat.role})" for seat in others)
+    names = _names(remains)
+    lost = ", ".join(f"{name} ({_role(remains, seat)})" for name, seat in zip(names, remains.others, strict=True))
     return "\n".join(
         (
             f"DRY RUN: nothing was changed in {data_dir}, member {remains.name} ({remains.member})",
@@ -100,7 +109,7 @@ def _described(data_dir: Path, remains: "Remains") -> str:
             f"ENDS: every holding ({found.held}), under a term above all that were ever granted; the sessions live on",
             "",
             "Of several survivors take the one with the greatest (term, index) above.",
-            f"If any of {', '.join(seat.name for seat in others) or 'the others'} can still be started,",
+            f"If any of {', '.join(names) or 'the others'} can still be started,",
             "or its disk read: STOP, and bring it back instead.",
             f"To do it: tenure recover --data-dir {data_dir} {_MEANT}",
         )

@@ -9,15 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
 
 from tenure.base.errors import TenureError
 from tenure.base.ids import ConsensusTerm, LogIndex, MemberId, Nonce
 from tenure.base.instants import WallMs
 from tenure.leadership.machine import Machine
 from tenure.leadership.state import State
-from tenure.raft.entries import COMMAND, FEATURE, Configuration, Restored
-from tenure.server.reviving import Heir, Revived, check_feature, revive
+from tenure.raft.entries import (
+    COMMAND,
+    CONFIGURATION,
+    FEATURE,
+    Configuration,
+    Entry,
+    Restored,
+    Seat,
+    configuration_of,
+)
+from tenure.server.reviving import Heir, Revived, TooNew, check_feature, revive
 from tenure.server.snapshot_files import sync
 from tenure.storage import Store
 
@@ -31,12 +40,17 @@ class NothingThere(TenureError):
 class Remains(Struct, frozen=True):
     """What a stopped member's directory holds. `last_index` and `last_term` say how fresh: of several survivors the one
     with the greatest (term, index) has the most.
+
+    `configuration` is the last one in the log, in force whether it was committed or not (P7.1). Nobody is left who
+    could say which: `before` is the one in force if it wasn't. None: the last is that of the snapshot or of the
+    founding, and committed for certain. Older ones are out of the question: a change waits for the one before.
     """
 
     member: MemberId
     name: str
     lineage: tuple[Nonce, ...]
     configuration: Configuration
+    before: Configuration | None
     snapshot_index: LogIndex
     last_index: LogIndex
     last_term: ConsensusTerm
@@ -46,9 +60,28 @@ class Remains(Struct, frozen=True):
 
     @property
     def peer(self) -> str | None:
-        """Where the others reached it."""
-        seat = self.configuration.seat(self.member)
+        """Where the others reached it, by the last configuration that has a seat for it."""
+        seat = next(iter(self.seats), None)
         return seat.peer if seat is not None else None
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Its own in each configuration that may be the committed one, in the last one first."""
+        return tuple(seat for one in self._possible() if (seat := one.seat(self.member)) is not None)
+
+    @property
+    def others(self) -> tuple[Seat, ...]:
+        """Everybody else who belongs to the cluster by the last configuration, and then by the one before alone: who is
+        in either may have what nobody else has, and must never run again.
+        """
+        found: dict[MemberId, Seat] = {}
+        for one in self._possible():
+            for seat in one.seats:
+                found.setdefault(seat.id, seat)
+        return tuple(seat for seat in found.values() if seat.id != self.member)
+
+    def _possible(self) -> tuple[Configuration, ...]:
+        return (self.configuration,) if self.before is None else (self.configuration, self.before)
 
 
 def examine(directory: Path) -> Remains:
@@ -64,13 +97,13 @@ def examine(directory: Path) -> Remains:
                 f"{directory} never became part of a cluster. Next step: start it as it was started before"
             )
         check_feature(restored.feature)
-        configuration = restored.configuration if restored.configuration.seats else identity.record.configuration
+        base = restored.configuration if restored.configuration.seats else identity.record.configuration
         lineage = identity.lineage or (identity.record.lineage,)
         if restored.snapshot is not None:
             machine = Machine.restore(restored.snapshot.image.pieces)
         else:
             machine = Machine.founded(identity.record.lineage, identity.record.stamp)
-        return _replayed(restored, machine, identity.member, identity.name, lineage, configuration)
+        return _replayed(restored, machine, identity.member, identity.name, lineage, base)
     finally:
         opened.store.close(clean=opened.clean)
 
@@ -83,7 +116,10 @@ def _replayed(
     lineage: tuple[Nonce, ...],
     configuration: Configuration,
 ) -> Remains:
-    """The whole log applied: nobody is left who could say how much of it was committed."""
+    """The whole log applied: nobody is left who could say how much of it was committed. `configuration` is the one
+    below the entries.
+    """
+    before: Configuration | None = None
     snapshot = restored.snapshot
     index = snapshot.index if snapshot is not None else LogIndex(0)
     term = snapshot.term if snapshot is not None else ConsensusTerm(0)
@@ -97,9 +133,21 @@ def _replayed(
         elif entry.kind == FEATURE:
             feature = int(entry.data)
             check_feature(feature)
+        elif entry.kind == CONFIGURATION:
+            before, configuration = configuration, _configuration(entry)
         index, term = entry.index, entry.term
     newest = max(restored.hard_state.term, term)
-    return Remains(member, name, lineage, configuration, first, index, term, newest, feature, machine.state)
+    return Remains(member, name, lineage, configuration, before, first, index, term, newest, feature, machine.state)
+
+
+def _configuration(entry: Entry) -> Configuration:
+    try:
+        return configuration_of(entry)
+    except DecodeError as error:
+        raise TooNew(
+            f"entry {entry.index} is no configuration that this program knows: {error}. "
+            "Next step: use the tenure that the members ran, or a newer one"
+        ) from None
 
 
 def recover(

@@ -1,0 +1,65 @@
+"""Who belonged to the cluster of which one member is left: by its log, decided or not (P7.1)."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from tenure.base.ids import BatchNumber, LogIndex, MemberId
+from tenure.raft.entries import CONFIGURATION, Entry, Seat
+from tenure.raft.ready import Batch
+from tenure.server.recovering import examine, recover
+from tenure.server.reviving import TooNew
+from tenure.storage import Store
+from tests.server.past import NOW, SEATS, changed, drawn, joined_member, stopped_member
+
+M4 = Seat(MemberId("4" * 16), "m4", "10.0.0.4:8369", "observer")
+M5 = Seat(MemberId("5" * 16), "m5", "10.0.0.5:8369", "observer")
+
+
+def test_the_members_are_those_of_the_log_and_not_of_the_snapshot(tmp_path: Path) -> None:
+    m1, m2, m3 = SEATS
+    directory = stopped_member(tmp_path / "m1")
+    assert examine(directory).others == (m2, m3), "nothing changed since the snapshot"
+    moved = replace(m1, peer="10.9.9.9:1")
+    changed(directory, (m1, m2, m3, M4), (m1, m2, m3, M4, M5), (moved, m2, m3, M4, M5))
+    remains = examine(directory)
+    assert remains.others == (m2, m3, M4, M5)
+    assert remains.peer == moved.peer, "it is at its new address"
+
+
+def test_who_left_for_certain_is_not_named_and_who_may_be_left_is(tmp_path: Path) -> None:
+    """The last change in the log is in force, but it alone may never have been committed: the one before was, or this
+    one would have had to wait (P7.1).
+    """
+    m1, m2, m3 = SEATS
+    directory = changed(stopped_member(tmp_path / "m1"), (m1, m2))
+    remains = examine(directory)
+    assert remains.configuration.seats == (m1, m2)
+    assert remains.others == (m2, m3), "m3 may still count"
+    changed(directory, (m1, m2, M4))
+    assert examine(directory).others == (m2, M4), "m3 is gone, or M4 could not have been added"
+
+
+def test_one_that_joined_later_keeps_its_address(tmp_path: Path) -> None:
+    directory = joined_member(tmp_path / "m4", M4)
+    remains = examine(directory)
+    assert (remains.peer, remains.others) == (M4.peer, SEATS)
+    made, _ = recover(directory, remains, peer=M4.peer, floor=None, wall=NOW, draw=drawn())
+    assert [seat.peer for seat in made.seats] == [M4.peer]
+
+
+def test_one_whose_removal_may_not_have_been_decided_keeps_its_address(tmp_path: Path) -> None:
+    remains = examine(changed(stopped_member(tmp_path / "m1"), SEATS[1:]))
+    assert (remains.peer, remains.others) == (SEATS[0].peer, SEATS[1:])
+    assert remains.seats == SEATS[:1]
+
+
+def test_a_configuration_that_this_program_does_not_know_is_refused(tmp_path: Path) -> None:
+    directory = stopped_member(tmp_path / "m1")
+    store = Store.open(directory, "m1").store
+    last = store.restored().entries[-1]
+    store.write(Batch(BatchNumber(3), entries=(Entry(LogIndex(last.index + 1), last.term, CONFIGURATION, b"\xc1"),)))
+    store.close(clean=True)
+    with pytest.raises(TooNew, match=f"entry {last.index + 1} is no configuration"):
+        examine(directory)
