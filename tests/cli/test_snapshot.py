@@ -183,3 +183,27 @@ def test_recover_of_one_that_joined_later_needs_no_peer(tenure: Tenure, tmp_path
     said = tenure("recover", "--data-dir", str(where), "--majority-is-lost-for-ever", "--json")
     assert said.code == 0
     assert [member["peer"] for member in said.json["members"]] == [M4.peer]
+
+
+@pytest.mark.parametrize("meant", [(), ("--majority-is-lost-for-ever",)])
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        (("--peer", "nowhere"), "peer"),
+        (("--peer", "host:99999"), "peer"),
+        (("--peer", ""), "peer"),
+        (("--term-floor", "0"), "term_floor"),
+        (("--term-floor", str(2**60)), "term_floor"),
+    ],
+)
+def test_recover_takes_no_address_or_floor_that_is_none(
+    tenure: Tenure, tmp_path: Path, meant: tuple[str, ...], wrong: tuple[str, ...], field: str
+) -> None:
+    """Before anything is done, and in the dry run too."""
+    where = stopped_member(tmp_path / "m1")
+    before = {path.name: path.read_bytes() for path in where.iterdir()}
+    said = tenure("recover", "--data-dir", str(where), *wrong, *meant, "--json")
+    assert (said.code, said.out) == (2, "")
+    assert said.error["field"] == field
+    assert [path.name for path in tmp_path.iterdir()] == ["m1"]
+    assert {path.name: path.read_bytes() for path in where.iterdir()} == before

@@ -10,7 +10,7 @@ from tenure.base.errors import Invalid
 from tenure.base.instants import WallMs
 from tenure.cli import printing
 from tenure.cli.exits import Exit
-from tenure.cli.snapshot import facts_of, told
+from tenure.cli.snapshot import facts_of, served, told
 
 if TYPE_CHECKING:
     from tenure.raft.entries import Seat
@@ -37,10 +37,15 @@ def command(*, data_dir: Path, peer: str | None, term_floor: int | None, meant: 
     What only the lost members had is lost, acknowledged or not. If any of them runs again there are two clusters.
     First read docs/operating/recovery.md.
     """  # fmt: skip
+    from tenure.leadership.terms import founding_stamp
     from tenure.server.recovering import examine, recover
 
+    wall = WallMs(time.time_ns() // 1_000_000)
+    if term_floor is not None:
+        founding_stamp(wall, term_floor)  # refused here, or a dry run would recommend what will be refused
+    given = None if peer is None else str(served({"peer": peer}).advertise_peer)
     remains = examine(data_dir)
-    at = peer or remains.peer
+    at = given or remains.peer
     if at is None:
         raise Invalid("peer", "this member has no seat whose address could be kept; give --peer HOST:PORT")
     if not meant:
@@ -49,7 +54,7 @@ def command(*, data_dir: Path, peer: str | None, term_floor: int | None, meant: 
         else:
             printing.say(_described(data_dir, remains))
         return Exit.OK
-    made, kept = recover(data_dir, remains, peer=at, floor=term_floor, wall=WallMs(time.time_ns() // 1_000_000))
+    made, kept = recover(data_dir, remains, peer=at, floor=term_floor, wall=wall)
     if as_json:
         printing.say(printing.json_line({"data_dir": str(data_dir), "kept": str(kept), **facts_of(made)}))
     else:

@@ -13,6 +13,7 @@ from tenure.cli.asking import Asking, asks
 from tenure.cli.exits import Exit
 
 if TYPE_CHECKING:
+    from tenure.server.config import Config
     from tenure.server.reviving import Heir, Revived
     from tenure.server.snapshot_files import Contents
     from tenure.wire.snapshot_file import Header, Trailer
@@ -111,19 +112,24 @@ def restore(
 
 
 def _heirs(data_dir: Path, name: str, peer: str, cluster: str | None) -> list["Heir"]:
-    """By the rules of `tenure serve`, so that what is made here can be started there."""
-    from tenure.server.config import ConfigError, load
     from tenure.server.reviving import Heir
 
-    given: dict[str, object] = {"name": name, "peer": peer, "insecure": True, "data_dir": data_dir}
+    given: dict[str, object] = {"name": name, "peer": peer, "data_dir": data_dir}
+    if cluster is None:
+        return [Heir(name, str(served(given).advertise_peer), data_dir)]
+    first = cluster.partition("=")[0].strip()
+    listed = served({**given, "cluster": cluster, "name": first}).cluster
+    return [Heir(one.name, one.peer, data_dir / one.name) for one in listed]
+
+
+def served(given: dict[str, object]) -> "Config":
+    """By the rules of `tenure serve`, so that what is made here can be started there. Raises `Invalid`."""
+    from tenure.server.config import ConfigError, load
+
     try:
-        if cluster is None:
-            return [Heir(name, str(load(given, {}, files=()).advertise_peer), data_dir)]
-        first = cluster.partition("=")[0].strip()
-        listed = load({**given, "cluster": cluster, "name": first}, {}, files=()).cluster
+        return load({"insecure": True, **given}, {}, files=())
     except ConfigError as error:
         raise Invalid(error.key, error.reason) from None
-    return [Heir(one.name, one.peer, data_dir / one.name) for one in listed]
 
 
 def _start(cluster: str | None) -> str:
