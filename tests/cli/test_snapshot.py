@@ -1,5 +1,6 @@
 """`tenure snapshot` and `tenure recover`: what they make, what they refuse, and in which words."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,3 +208,19 @@ def test_recover_takes_no_address_or_floor_that_is_none(
     assert said.error["field"] == field
     assert [path.name for path in tmp_path.iterdir()] == ["m1"]
     assert {path.name: path.read_bytes() for path in where.iterdir()} == before
+
+
+@pytest.mark.parametrize("more", [(), ("--peer", "[::1]:7001"), ("--peer", "h:7001", "--term-floor", str(2**51))])
+def test_recover_s_dry_run_ends_with_the_command_as_it_was_given(
+    tenure: Tenure, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    where = stopped_member(tmp_path / "of our member" / "m1")
+    *_, last = tenure("recover", "--data-dir", str(where), *more).out.splitlines()
+    said, _, command = last.partition(": ")
+    assert said == "To do it"
+    assert shlex.split(command) == [
+        "tenure", "recover", "--data-dir", str(where), *more, "--majority-is-lost-for-ever"
+    ]  # fmt: skip
+    done = tenure(*shlex.split(command)[1:], "--json").json
+    assert [member["peer"] for member in done["members"]] == [more[1] if more else M1.peer]
+    assert done["first_term"] == 2**51 or len(more) < 4

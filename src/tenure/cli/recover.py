@@ -1,5 +1,6 @@
 """`tenure recover`: when the majority of the members is lost for ever."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def command(*, data_dir: Path, peer: str | None, term_floor: int | None, meant: 
         if as_json:
             printing.say(printing.json_line({"dry_run": True, **_facts(remains)}))
         else:
-            printing.say(_described(data_dir, remains))
+            printing.say(_described(data_dir, remains, _to_do_it(data_dir, given, term_floor)))
         return Exit.OK
     made, kept = recover(data_dir, remains, peer=at, floor=term_floor, wall=wall)
     if as_json:
@@ -95,7 +96,17 @@ def _role(remains: "Remains", seat: "Seat") -> str:
     return seat.role
 
 
-def _described(data_dir: Path, remains: "Remains") -> str:
+def _to_do_it(data_dir: Path, peer: str | None, term_floor: int | None) -> str:
+    """The command for the deed, with all that was given to the dry run: it is pasted into a shell."""
+    words = ["tenure", "recover", "--data-dir", str(data_dir)]
+    if peer is not None:
+        words += ["--peer", peer]
+    if term_floor is not None:
+        words += ["--term-floor", str(term_floor)]
+    return shlex.join([*words, _MEANT])
+
+
+def _described(data_dir: Path, remains: "Remains", to_do_it: str) -> str:
     from tenure.server.snapshot_files import contents
 
     found = contents(remains.state)
@@ -116,6 +127,6 @@ def _described(data_dir: Path, remains: "Remains") -> str:
             "Of several survivors take the one with the greatest (term, index) above.",
             f"If any of {', '.join(names) or 'the others'} can still be started,",
             "or its disk read: STOP, and bring it back instead.",
-            f"To do it: tenure recover --data-dir {data_dir} {_MEANT}",
+            f"To do it: {to_do_it}",
         )
     )
