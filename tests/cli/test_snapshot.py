@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tenure.base.ids import MemberId
 from tenure.raft.entries import Seat
@@ -224,3 +225,28 @@ def test_recover_s_dry_run_ends_with_the_command_as_it_was_given(
     done = tenure(*shlex.split(command)[1:], "--json").json
     assert [member["peer"] for member in done["members"]] == [more[1] if more else M1.peer]
     assert done["first_term"] == 2**51 or len(more) < 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "warnings"),
+    [
+        (((M1, M2, M3),), []),
+        (((replace(M1, role="observer"), M2, M3),), ["This member is an OBSERVER: in no quorum"]),
+        (((replace(M1, role="witness"), M2, M3),) * 2, ["This member is a WITNESS: what it holds is a copy"]),
+        (
+            ((replace(M1, role="observer"), M2, M3), SEATS),
+            ["This member was, before the last change in its log, an OBSERVER: in no quorum"],
+        ),
+        ((SEATS, (M2, M3)), ["This member has NO SEAT by the last change in its log"]),
+    ],
+)
+def test_recover_says_what_a_member_cannot_promise_that_is_no_full_voter(
+    tenure: Tenure, tmp_path: Path, changes: tuple[tuple[Seat, ...], ...], warnings: list[str]
+) -> None:
+    where = str(changed(stopped_member(tmp_path / "m1"), *changes))
+    dry, as_json = tenure("recover", "--data-dir", where), tenure("recover", "--data-dir", where, "--json")
+    done = tenure("recover", "--data-dir", where, "--majority-is-lost-for-ever")
+    for lines in (dry.out.splitlines(), as_json.json["warnings"], done.out.splitlines()):
+        said = [line for line in lines if line.startswith("This member ")]
+        assert len(said) == len(warnings)
+        assert all(line.startswith(words) for line, words in zip(said, warnings, strict=True))

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from tenure.server.recovering import Remains
 
 _MEANT = "--majority-is-lost-for-ever"
+_OBSERVER = (
+    "in no quorum, so any number of acknowledged writes may be missing here, not just the last. "
+    "If a voter survives, compare (term, index) first."
+)
+_WITNESS = (
+    "what it holds is a copy that a leader sent it, and the log since; it never served it. "
+    "If another survives whose (term, index) is no less, recover from that one."
+)
+_NO_SEAT = (
+    "This member has NO SEAT by the last change in its log: it had left, or was not taken in yet. Any number of "
+    "acknowledged writes may be missing here. If a voter survives, compare (term, index) first."
+)
 
 
 @click.command("recover")
@@ -57,15 +69,18 @@ def command(*, data_dir: Path, peer: str | None, term_floor: int | None, meant: 
         return Exit.OK
     made, kept = recover(data_dir, remains, peer=at, floor=term_floor, wall=wall)
     if as_json:
-        printing.say(printing.json_line({"data_dir": str(data_dir), "kept": str(kept), **facts_of(made)}))
+        said = {"data_dir": str(data_dir), "kept": str(kept), "warnings": _warnings(remains), **facts_of(made)}
+        printing.say(printing.json_line(said))
     else:
         lost = ", ".join(_names(remains))
-        printing.say(
-            f"{data_dir} is a cluster of its own now: {told(made)}\n"
-            f"The old directory is {kept}; never start a member on it.\n"
-            f"Never start these again, they would be a second cluster: {lost or 'nobody'}.\n"
-            "Next step: start it as before, and let new members join it, each with an empty directory."
+        lines = (
+            f"{data_dir} is a cluster of its own now: {told(made)}",
+            *_warnings(remains),
+            f"The old directory is {kept}; never start a member on it.",
+            f"Never start these again, they would be a second cluster: {lost or 'nobody'}.",
+            "Next step: start it as before, and let new members join it, each with an empty directory.",
         )
+        printing.say("\n".join(lines))
     return Exit.OK
 
 
@@ -75,6 +90,7 @@ def _facts(remains: "Remains") -> dict[str, object]:
     return {
         "member": remains.member,
         "name": remains.name,
+        "warnings": _warnings(remains),
         "lineage": remains.lineage,
         "last_index": remains.last_index,
         "last_term": remains.last_term,
@@ -96,6 +112,21 @@ def _role(remains: "Remains", seat: "Seat") -> str:
     return seat.role
 
 
+def _warnings(remains: "Remains") -> list[str]:
+    """What it can't be trusted with as a voter that holds the state can. Which survivor has the most (term, index)
+    says all the same: the log that is ahead lacks nothing that was committed in one behind it (Raft §5.4).
+    """
+    last = remains.configuration.seat(remains.member)
+    found = [] if last is not None else [_NO_SEAT]
+    roles = [seat.role for seat in remains.seats]
+    for role, text in (("observer", _OBSERVER), ("witness", _WITNESS)):
+        if role not in roles:
+            continue
+        is_or_was = "is" if last is not None and last.role == role else "was, before the last change in its log,"
+        found.append(f"This member {is_or_was} {'an' if role == 'observer' else 'a'} {role.upper()}: {text}")
+    return found
+
+
 def _to_do_it(data_dir: Path, peer: str | None, term_floor: int | None) -> str:
     """The command for the deed, with all that was given to the dry run: it is pasted into a shell."""
     words = ["tenure", "recover", "--data-dir", str(data_dir)]
@@ -115,6 +146,7 @@ def _described(data_dir: Path, remains: "Remains", to_do_it: str) -> str:
     return "\n".join(
         (
             f"DRY RUN: nothing was changed in {data_dir}, member {remains.name} ({remains.member})",
+            *_warnings(remains),
             "",
             f"KEPT: all that this member has, to index {remains.last_index} of consensus term {remains.last_term}:",
             f"  {found.sessions} sessions, {found.elections} elections ({found.held} held), {found.keys} keys,",
