@@ -122,6 +122,17 @@ def test_a_list_or_a_floor_that_is_none_is_a_wrong_use(tenure: Tenure, tmp_path:
     assert not Path(where).exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--cluster", "m1=10.0.0.1:8369,m2=10.0.0.2:8369")])
+def test_restore_to_a_file_is_refused_in_words(tenure: Tenure, tmp_path: Path, more: tuple[str, ...]) -> None:
+    file, where = written_file(tmp_path / "s.snap"), tmp_path / "f"
+    where.write_text("precious")
+    said = tenure("snapshot", "restore", str(file), "--data-dir", str(where), *more)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(f"tenure: {where} is no directory. Next step: give a --data-dir")
+    assert where.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "s.snap"]
+
+
 # --- recover --------------------------------------------------------------------------------------------------------
 
 

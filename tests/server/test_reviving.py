@@ -15,7 +15,7 @@ from tenure.leadership.terms import stamp_of
 from tenure.raft.entries import COMMAND, FEATURE, NOOP, Entry
 from tenure.raft.ready import Batch
 from tenure.server.recovering import NothingThere, examine, recover
-from tenure.server.reviving import Heir, Occupied, Revived, TooNew, revive
+from tenure.server.reviving import Heir, NoDirectory, Occupied, Revived, TooNew, revive
 from tenure.server.snapshot_files import load
 from tenure.storage import Locked, Store
 from tests.server.past import LINEAGE, NOW, ORDERS, SEATS, drawn, lived, stopped_member, written_file
@@ -99,6 +99,32 @@ def test_a_directory_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "b" / "precious").unlink()
     restored(tmp_path / "s", heirs)
     assert (tmp_path / "b" / "tenure.db").exists()
+
+
+@pytest.mark.parametrize("second", ["b", "b/m1"])
+def test_a_file_where_a_directory_should_be_is_named_before_any_is_made(tmp_path: Path, second: str) -> None:
+    (tmp_path / "b").write_text("precious")
+    heirs = [Heir("a", M1, tmp_path / "a"), Heir("b", M1, tmp_path / second)]
+    with pytest.raises(NoDirectory, match=f"^{tmp_path / 'b'} is no directory"):
+        restored(tmp_path / "s", heirs)
+    (tmp_path / "b").unlink()
+    (tmp_path / "b").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(NoDirectory):
+        restored(tmp_path / "s", heirs)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_directory_that_the_system_does_not_make_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(NoDirectory, match=r"^/proc/nothing/d can't be made: No such file"):
+        restored(tmp_path / "s", [Heir("m1", M1, Path("/proc/nothing/d"))])
+
+
+def test_a_link_to_an_empty_directory_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "d").symlink_to(tmp_path / "disk")
+    restored(tmp_path / "s", [Heir("m1", M1, tmp_path / "d")])
+    assert (tmp_path / "d").is_symlink()
+    assert (tmp_path / "disk" / "tenure.db").exists()
 
 
 def test_what_was_begun_and_broke_off_is_done_anew(tmp_path: Path) -> None:

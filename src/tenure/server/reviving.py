@@ -5,6 +5,7 @@ Each is made under another name and renamed when it is whole and on the disk, so
 taken for a member. All that are made at once belong to one cluster, with ids drawn here and now.
 """
 
+import os
 import secrets
 import shutil
 import time
@@ -56,6 +57,10 @@ class Occupied(TenureError):
     """A directory that should be made is there and not empty."""
 
 
+class NoDirectory(TenureError):
+    """Where a directory should be made there is something else, or none can be made."""
+
+
 class TooNew(TenureError):
     """A state of a feature version that this program doesn't speak (P10): to write it again would lose part of it."""
 
@@ -84,10 +89,11 @@ def revive(
     """Turn `state` into that of a new cluster of these members and make their directories. `index` is its place
     in the log, `term` the newest consensus term that is known of the old cluster.
 
-    Raises `TooNew`, `Invalid` for a clock that is behind (P2.2), `Occupied`, `StorageError`.
+    Raises `TooNew`, `Invalid` for a clock that is behind (P2.2), `NoDirectory`, `Occupied`, `StorageError`.
     """
     check_feature(feature)
     for heir in heirs:
+        _check_place(heir.directory)
         if heir.directory.exists() and any(heir.directory.iterdir()):
             raise Occupied(
                 f"{heir.directory} is not empty. Next step: give a --data-dir that is empty or doesn't exist"
@@ -109,6 +115,17 @@ def revive(
     return found
 
 
+def _check_place(directory: Path) -> None:
+    """What is on the way to it must be directories; found out before any of several is made."""
+    for place in (directory, *directory.parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            raise NoDirectory(
+                f"{place} is no directory. Next step: give a --data-dir that is an empty directory or doesn't exist"
+            )
+
+
 def _fill(directory: Path, seat: Seat, snapshot: Snapshot, record: Record, found: Revived) -> None:
     store = Store.open(directory, seat.name, draw=lambda: seat.id).store
     try:
@@ -124,12 +141,25 @@ def _fill(directory: Path, seat: Seat, snapshot: Snapshot, record: Record, found
 @contextmanager
 def _made(directory: Path) -> Iterator[Path]:
     """A directory under another name, that takes its own when all went well."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory = directory.resolve()  # a link stays one
     temporary = directory.with_name(f".{directory.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
+        with _told(directory):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
         yield temporary
-        temporary.rename(directory)  # over an empty one too
+        with _told(directory):
+            temporary.rename(directory)  # over an empty one too
         sync(directory.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _told(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NoDirectory(
+            f"{directory} can't be made: {error.strerror}. Next step: give a --data-dir where this process may make one"
+        ) from error
