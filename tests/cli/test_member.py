@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tenure.base.ids import MemberId, Nonce
 from tenure.leadership.engine import (
@@ -12,6 +13,7 @@ from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
     DemoteMember,
+    ListMembers,
     MemberSeat,
     MembersView,
     PromoteMember,
@@ -75,6 +77,10 @@ def test_the_list_shows_roles_and_how_far_each_is(member: Tenure) -> None:
         (("replace", "m1", "--by", "m4"), ReplaceMember("m1", "m4")),
         (("replace", "w1", "--by", "m4"), ReplaceMember("w1", "m4", "witness")),
         (("replace", "w1", "--by", "m4", "--as", "voter"), ReplaceMember("w1", "m4")),
+        (
+            ("replace", "w1@00000000000000a3", "--by", "m4"),
+            ReplaceMember("w1@00000000000000a3", "m4", "witness"),
+        ),
         (("amend", "m1", "--peer", "h:9", "--priority", "0"), AmendMember("m1", "h:9", 0)),
         (("amend", "m1", "--standby", "witness"), AmendMember("m1", None, None, standby="witness")),
     ],
@@ -153,6 +159,48 @@ def test_promote_waits_until_it_has_caught_up_if_it_is_told_to(member: Tenure, e
     assert "waited 0.3 s: m4 is not connected" in late.err
     engine.script = lambda request: Refused("loses_quorum", "nothing could commit")
     assert member("promote", "m4", "--wait", "20s").code == 8, "what doesn't pass by itself is not waited for"
+
+
+def test_a_replacement_waits_for_the_new_one_to_join_and_not_for_the_old_one(member: Tenure, engine: Scripted) -> None:
+    """Told again when it is done, it says at once that OLD is gone: nobody comes back under that name by waiting."""
+
+    def is_done(request: AnyRequest) -> AnyResult:
+        return Refused("unknown_member", "no member has the id m2") if isinstance(request, ReplaceMember) else VIEW
+
+    engine.script = is_done
+    for new in ("m4", ID, f"m4@{ID}"):
+        said = member("replace", "m2", "--by", new, "--as", "voter", "--wait", "2s")
+        assert (said.code, said.err.partition(". ")[0]) == (1, "tenure: no member has the id m2")
+        assert "waiting" not in said.err
+
+
+@pytest.mark.parametrize("words", [("promote", "m5"), ("replace", "m1", "--by", "m5", "--as", "voter")])
+def test_who_is_not_known_yet_may_be_joining(member: Tenure, engine: Scripted, words: tuple[str, ...]) -> None:
+    """Also in just the moment between the refusal and the look who is there."""
+    looks = [VIEW, replace(VIEW, members=(*SEATS, MemberSeat(MemberId("00000000000000a5"), "m5", "h:5", "observer")))]
+    seen = [VIEW]
+
+    def joins(request: AnyRequest) -> AnyResult:
+        match request:
+            case Status():
+                return report()
+            case ListMembers():
+                seen.append(looks.pop(0))
+            case _ if len(seen[-1].members) == len(SEATS):
+                return Refused("unknown_member", "no member has the id m5")
+            case _:
+                pass
+        return seen[-1]
+
+    engine.script = joins
+    said = member(*words, "--wait", "60s")
+    assert said.code == 0
+    assert said.err == "tenure member: waiting: no member has the id m5\n"
+    assert looks == []
+    engine.script = lambda request: VIEW if isinstance(request, ListMembers) else Refused("unknown_member", "no m5")
+    assert member(*words).code == 1
+    late = member(*words, "--wait", "300ms")
+    assert (late.code, "waited 0.3 s: no m5" in late.err) == (6, True)
 
 
 def test_an_amendment_says_what_is_to_change(member: Tenure, engine: Scripted) -> None:

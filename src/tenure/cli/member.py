@@ -32,8 +32,8 @@ from tenure.leadership.members import Standby, VotingRole
 
 F = TypeVar("F", bound=Callable[..., Any])
 _look_again_s: Final = 0.25
-_PASSING: Final = frozenset({"not_caught_up", "change_pending", "unknown_member"})
-"""What may have gone by itself a moment later; who isn't known yet may be joining."""
+_PASSING: Final = frozenset({"not_caught_up", "change_pending"})
+"""What may have gone by itself a moment later."""
 
 
 def _changes(command: F) -> F:
@@ -188,14 +188,20 @@ def _make(asking: Asking, request: AnyChange, wait_us: int | None = None) -> int
 
 
 def _changed(client: Client, request: AnyChange, wait_us: int) -> MembersView:
-    """Make it so; wait for what passes, as long as was asked for."""
+    """Make it so; wait for what passes, as long as was asked for: who isn't known yet may be joining, if it is the one
+    who shall vote. Then whoever else isn't known is none any more, or never was.
+    """
     deadline = time.monotonic() + wait_us / 1e6
-    told = ""
+    told, has_joined = "", False
     while True:
         try:
             return change(client, request)
         except ClientError as error:
-            if not wait_us or error.code not in _PASSING:
+            if wait_us and error.code == "unknown_member" and not has_joined:
+                has_joined = _has_joined(client, request)
+                if has_joined:  # maybe since it was asked: once more, and now it isn't because of that one
+                    continue
+            elif not wait_us or error.code not in _PASSING:
                 raise
             if time.monotonic() >= deadline:
                 step = "Give it more time (--wait), and see its lag: `tenure status`."
@@ -204,6 +210,14 @@ def _changed(client: Client, request: AnyChange, wait_us: int) -> MembersView:
                 told = error.reason
                 printing.complain(f"tenure member: waiting: {told}")
         time.sleep(_look_again_s)
+
+
+def _has_joined(client: Client, request: AnyChange) -> bool:
+    match request:
+        case ReplaceMember(by=awaited) | PromoteMember(member=awaited):
+            return _named(list_members(client), awaited) is not None
+        case _:
+            raise AssertionError("only who shall vote is waited for")
 
 
 # --- showing --------------------------------------------------------------------------------------------------------
@@ -241,4 +255,5 @@ def _row(seat: MemberSeat, seen: MemberView | None) -> list[Cell]:
 
 
 def _named(view: MembersView, member: str) -> MemberSeat | None:
-    return next((seat for seat in view.members if member in (seat.name, seat.id)), None)
+    """By its name or id; `NAME@ID` is one of two of a name."""
+    return next((seat for seat in view.members if member in (seat.name, seat.id, f"{seat.name}@{seat.id}")), None)
