@@ -201,6 +201,13 @@ REVIVING = (
         ("server/test_reviving.py::test_a_directory_with_something_in_it_is_left_alone",),
     ),
     Mutant(
+        "recovered-members-of-the-snapshot", "P1.4", "server/recovering.py",
+        "            before, configuration = configuration, _configuration(entry)\n",
+        "            _configuration(entry)\n",
+        "who joined since the snapshot is not named among those that must never run again",
+        ("server/test_recovering.py::test_the_members_are_those_of_the_log_and_not_of_the_snapshot",),
+    ),
+    Mutant(
         "recovered-from-the-snapshot-alone", "P1.4", "server/recovering.py",
         "            machine.apply(entry.index, entry.term, entry.data)\n",
         "            pass\n",

@@ -110,6 +110,7 @@ class Host:
         "frozen",
         "full_until",
         "gone",
+        "had",
         "id",
         "inbox",
         "index",
@@ -199,6 +200,8 @@ class Host:
         """The end of its log at the last look while it leads; 0: it doesn't."""
         # … and of this disk.
         self.died_at = 0
+        self.had: Disk | None = None
+        """What it held before its disk went back, if it did."""
         self.state_seen = HardState(ConsensusTerm(0), None)
         self.voted: dict[int, str] = {}
         """Whom it has promised its vote, by term."""

@@ -198,7 +198,7 @@ class Nemesis:
             return
         self.crash(host)
         copy.clean = False
-        host.disk = copy
+        host.had, host.disk = host.disk, copy
         host.state_seen, host.suspect = copy.hard_state, True
         world.tell(host.name, f"its disk is back at batch {copy.number}")
         world.revive(host)

@@ -151,6 +151,22 @@ def test_what_is_committed_and_on_too_few_disks_is_found_unless_disks_are_lost()
         Twins(world).look()
 
 
+def test_a_lost_disk_counts_for_what_it_held_and_for_nothing_else() -> None:
+    world = founded()
+    voters, holders = world.voters(), world.observer.holders
+    written = entry(1, 1)
+    for host in voters[: len(voters) // 2 + 1]:
+        host.disk.entries.append(written)
+    assert holders(voters, 1, 1)[0]
+    world.stop(voters[0], "corrupt")
+    assert holders(voters, 1, 1)[0], "it had it when it was lost"
+    voters[0].disk.entries.clear()
+    assert not holders(voters, 1, 1)[0], "it never had it"
+    voters[0].had = voters[0].disk.copy()
+    voters[0].had.entries.append(written)
+    assert holders(voters, 1, 1)[0], "it had it before it was brought back from a copy"
+
+
 def test_two_who_may_hold_one_office_are_found() -> None:
     world = founded()
     leases = world.observer.leases
