@@ -564,7 +564,7 @@ VERSIONS = (
         ("golden:p10_an_observer_counts_as_every_member",),
     ),
     Mutant(
-        "dead-members-speak-everything", "P10", "raft/state.py",
+        "dead-members-speak-everything", "P10", "raft/progress.py",
         "    speaks: int = 1\n    unheard:",
         "    speaks: int = 9\n    unheard:",
         "the version rises behind the back of a member that is away",

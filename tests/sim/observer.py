@@ -70,7 +70,7 @@ class Observer:
         raise Broken(f"{rule}: {text}")
 
     def holders(self, voters: Sequence[Host], index: int, term: int) -> tuple[bool, list[str]]:
-        """Whether a majority of `voters` holds that entry durably, and who does. A lost disk counts for what it held."""
+        """Whether a majority of `voters` holds that entry durably, and who does. Lost disks count by what they held."""
         holding = [host.name for host in voters if not host.lost and host.disk.covers(index, term)]
         lost = sum(1 for host in voters if host.lost and (host.had or host.disk).covers(index, term))
         return 2 * (len(holding) + lost) > len(voters), holding
