@@ -564,6 +564,13 @@ VERSIONS = (
         ("golden:p10_an_observer_counts_as_every_member",),
     ),
     Mutant(
+        "version-raised-twice", "P10", "raft/replication.py",
+        "core.log.between(LogIndex(core.applied_to + 1), core.log.last_index)):\n",
+        "core.log.between(LogIndex(core.commit + 1), core.log.last_index)):\n",
+        "a heartbeat in the step in which the rise is committed raises it again",
+        ("raft/test_versions.py::test_it_is_raised_once_also_in_the_step_in_which_that_is_committed",),
+    ),
+    Mutant(
         "dead-members-speak-everything", "P10", "raft/progress.py",
         "    speaks: int = 1\n    unheard:",
         "    speaks: int = 9\n    unheard:",

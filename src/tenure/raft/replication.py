@@ -352,7 +352,8 @@ def raise_feature(core: Core, leader: Leader) -> None:
     version = min(spoken, core.settings.feature_max)
     if version <= core.feature or len(leader.progress) != len(core.peers):
         return
-    if any(entry.kind == FEATURE for entry in core.log.between(LogIndex(core.commit + 1), core.log.last_index)):
+    # What is committed may not be handed out yet: it may have been committed in this very step.
+    if any(entry.kind == FEATURE for entry in core.log.between(LogIndex(core.applied_to + 1), core.log.last_index)):
         return
     core.trace("feature_raised", version=version)
     append(core, leader, FEATURE, str(version).encode())
