@@ -477,6 +477,20 @@ DISK = (
         ("raft/test_shipping.py::test_a_lost_append_is_sent_again_soon_however_slow_our_own_disk_was_once",),
     ),
     Mutant(
+        "lost-no-op-waits-for-the-disk", "L1", "raft/replication.py",
+        '    if progress.state == "probe" or core.commit < leader.noop:\n',
+        '    if progress.state == "probe":\n',
+        "a new leader whose disk was slow sends a lost no-op again only after D",
+        ("raft/test_shipping.py::test_a_new_leaders_no_op_that_is_lost_twice_does_not_cost_two_stalls",),
+    ),
+    Mutant(
+        "lost-probe-waits-for-the-disk", "L1", "raft/replication.py",
+        '    if progress.state == "probe" or core.commit < leader.noop:\n',
+        "    if progress.again == 0 and core.commit < leader.noop:\n",
+        "what gets lost twice is sent again only after D",
+        ("raft/test_shipping.py::test_a_new_leaders_no_op_that_is_lost_twice_does_not_cost_two_stalls",),
+    ),
+    Mutant(
         "fresher-log-gets-no-way", "P5.6", "raft/suspicion.py",
         "    if suspicion is None or suspicion.gave_way:\n        return False\n",
         "    if suspicion is None or not suspicion.gave_way:\n        return False\n",

@@ -247,11 +247,24 @@ FAILOVER = (
     ),
     Mutant(
         "waiting-for-the-better-without-end", "P5.6", "raft/suspicion.py",
-        "        return False\n    suspicion.waited = suspicion.gave_way = True\n"
-        "    suspicion.turn_at = after(core.now, 2",
-        "        return False\n    suspicion.turn_at = after(core.now, 2",
+        "        return False\n    suspicion.waited = suspicion.gave_way = True\n    mutual",
+        "        return False\n    mutual",
         "who waits twice may wait for ever",
         ("golden:p5_6_at_its_turn_a_member_waits_once_for_a_better_one",),
+    ),
+    Mutant(
+        "two-wait-for-each-other", "P5.6", "raft/suspicion.py",
+        "(1 if mutual else 2) * core.timing.step",
+        "2 * core.timing.step",
+        "two that take each other for better ranked stand at one moment, and the votes split",
+        ("raft/test_turns.py::test_two_that_take_each_other_for_better_do_not_split_their_votes",),
+    ),
+    Mutant(
+        "who-may-be-better-stands-too-soon", "P5.6", "raft/suspicion.py",
+        "    mutual = not is_behind(core) and all(",
+        "    mutual = not is_behind(core) or all(",
+        "the worse-ranked stands into the better one's election",
+        ("raft/test_turns.py::test_a_better_rank_that_has_noticed_too_is_waited_for_once",),
     ),
     Mutant(
         "dead-ranks-are-waited-for", "P5.6", "raft/suspicion.py",

@@ -62,10 +62,11 @@ class Member:
         feature: int = 1,
         lineage: Nonce = LINEAGE,
         clean: bool = True,
+        configuration: Configuration = CONFIGURATION,
     ) -> None:
         log = entries(*terms)
         hard_state = HardState(ConsensusTerm(term if term is not None else max(terms, default=0)), None)
-        restored = Restored(hard_state, CONFIGURATION, feature, None, log, BatchNumber(0), clean, {})
+        restored = Restored(hard_state, configuration, feature, None, log, BatchNumber(0), clean, {})
         self.now = Instant(1_000 * MS)
         self.lineage = lineage
         self.batch: Batch | None = None

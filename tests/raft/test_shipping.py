@@ -108,6 +108,18 @@ def test_a_lost_append_is_sent_again_soon_however_slow_our_own_disk_was_once() -
     assert script.stage.raft("m3").commit == script.stage.raft("m1").commit
 
 
+def test_a_new_leaders_no_op_that_is_lost_twice_does_not_cost_two_stalls() -> None:
+    """Once it was sent again after D each time, 2 s, if the leader's disk had been slow (seed 8503)."""
+    script = play("cluster 3", "elect m1", "run 100ms")
+    script.stage.raft("m2")._core.timing.sync_sample(7 * SECOND)
+    more(script, "kill m1", "hold m2>m3 Append", "win m2")
+    for _ in range(2):
+        more(script, "run 300ms", "free", "drop m2>m3 Append", "hold m2>m3 Append")
+    assert script.stage.raft("m3").commit < script.stage.raft("m2")._core.log.last_index
+    more(script, "free", "run 500ms")
+    assert script.stage.raft("m3").commit == script.stage.raft("m2")._core.log.last_index
+
+
 def test_the_window_widens_up_to_its_limit_while_answers_come_at_once() -> None:
     script = needing_a_snapshot("snapshot_chunk_bytes=100", "snapshot_inflight_bytes_max=400")
     more(script, "hold m1>m3 SnapshotChunk", "restart m3", "settle")

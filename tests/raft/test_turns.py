@@ -1,15 +1,20 @@
 """P5.6 at one member: whose turn it is, and how long a turn and a round last."""
 
+from msgspec.structs import replace
+
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex
 from tenure.base.instants import MS, Instant
+from tenure.raft.entries import Configuration
 from tenure.raft.events import LinkLost, LinkUp, Persisted, RttSample
 from tenure.raft.messages import Heartbeat, LeaderLost
-from tests.raft.test_one_member import LOSS, M1, M2, M3, Member, append, entries, note_of_m3
+from tests.raft.play import more, play
+from tests.raft.test_one_member import LOSS, M1, M2, M3, SEATS, Member, append, entries, note_of_m3
 
 
-def second_in_rank() -> Member:
-    """m2 follows m1, which ranks m3 before it."""
-    member = Member(1)
+def second_in_rank(priority: int = 1) -> Member:
+    """m2 follows m1, which ranks m3 before it, as the configuration does."""
+    seats = (*SEATS[:2], replace(SEATS[2], priority=priority))
+    member = Member(1, configuration=Configuration(LogIndex(0), seats))
     member.step(LinkUp(M1, Boot("leader"), BatchNumber(0), 1), LinkUp(M3, Boot("m3.1"), BatchNumber(0), 1))
     member.hear(M1, Heartbeat(ConsensusTerm(1), Boot("leader"), 5, LogIndex(0), 25 * MS, 0, (M3, M2), {}))
     return member
@@ -49,6 +54,28 @@ def test_a_better_rank_that_has_noticed_too_is_waited_for_once() -> None:
     assert later(member, step_us) == "follower"
     member.hear(M3, note_of_m3())
     assert later(member, step_us) == "candidate"
+
+
+def test_who_may_be_taken_for_better_by_whom_it_takes_for_better_waits_less() -> None:
+    """P5.6, ADR 0035: m3 was ranked first only because m2 was behind then; m3 may know the opposite by now."""
+    member = second_in_rank(priority=0)
+    step_us = member.raft.timings()["step_us"]
+    member.step(LOSS)
+    member.hear(M3, note_of_m3())
+    assert later(member, step_us) == "follower"
+    member.hear(M3, note_of_m3())
+    assert later(member, step_us) == "candidate"
+
+
+def test_two_that_take_each_other_for_better_do_not_split_their_votes() -> None:
+    """With clocks and a network without any difference both stood after three steps, twice (seed 10979)."""
+    script = play("cluster 3", "elect m1", "run 100ms")
+    for name, ranks in (("m2", (M3, M2)), ("m3", (M2, M3))):
+        script.stage.raft(name)._core.watch.ranks = ranks
+    step_us = script.stage.raft("m2").timings()["step_us"]
+    more(script, "kill m1", "settle", f"advance {2 * step_us}us", "settle", f"advance {step_us}us", "settle")
+    assert script.stage.raft("m2").is_serving
+    assert script.stage.raft("m2").term == 2, "the first round was enough"
 
 
 def test_a_loss_is_told_again_each_step_while_one_waits() -> None:

@@ -23,6 +23,7 @@ def up(core: Core, event: LinkUp) -> None:
     if isinstance(leader, Leader) and peer in leader.progress:
         progress = leader.progress[peer]
         progress.speaks = event.speaks
+        progress.again = 0
         progress.next = LogIndex(progress.match + 1) if progress.match else progress.next
         replication.to_probe(progress)
         if progress.match and progress.boot == event.boot:

@@ -38,6 +38,8 @@ class Progress:
     heard_at: Instant = Instant(0)
     acked_at: Instant = Instant(0)
     moved_at: Instant = Instant(0)
+    again: int = 0
+    """How often it was sent something again since `match` moved last."""
     beat_acked: int = 0
     probe_acked: int = 0
     probed_at: Instant = Instant(0)

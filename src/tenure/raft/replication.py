@@ -20,6 +20,8 @@ from tenure.raft.messages import (
 from tenure.raft.progress import Progress
 from tenure.raft.state import Candidate, Core, Leader
 
+_doublings_max = 8
+
 
 def become_leader(core: Core, won: Candidate) -> None:
     """Lead the term: an own no-op first (Raft §8), the voters' last ids in place of probes (P5.7)."""
@@ -230,6 +232,7 @@ def on_append_reply(core: Core, sender: MemberId, reply: AppendReply) -> None:
     if reply.match > progress.match:
         progress.match = reply.match
         progress.moved_at = core.now
+        progress.again = 0
         progress.next = max(progress.next, LogIndex(reply.match + 1))
         maybe_commit(core, leader)
     inflight = progress.inflight
@@ -273,7 +276,7 @@ def on_heartbeat_reply(core: Core, sender: MemberId, reply: HeartbeatReply) -> N
     progress.speaks = reply.speaks
     progress.unheard = reply.unheard
     know_batch(core, sender, reply.batch)
-    _retry(core, sender, progress)
+    _retry(core, leader, sender, progress)
 
 
 def answer_after_us(core: Core, peer: MemberId) -> int:
@@ -281,23 +284,30 @@ def answer_after_us(core: Core, peer: MemberId) -> int:
     return max(4 * core.timing.srtt(peer), 4 * core.settings.heartbeat_us)
 
 
-def retry_after_us(core: Core, peer: MemberId) -> int:
+def retry_after_us(core: Core, leader: Leader, peer: MemberId, progress: Progress) -> int:
     """How long an unanswered append may stand before it is sent again. Of a disk it waits for D at most (P4.1): by the
     p99 after one long stall what is lost would be missed for half a minute.
+
+    Who has a probe already, or the no-op for which all wait, writes nothing twice: these wait as if for no disk, then
+    for twice as long each time. Else a no-op that gets lost twice would cost two D (L1).
     """
     sync_us = min(4 * core.timing.sync_p99, core.timing.disk_stall)
-    return max(4 * core.timing.srtt(peer) + sync_us, 4 * core.settings.heartbeat_us)
+    full = max(4 * core.timing.srtt(peer) + sync_us, 4 * core.settings.heartbeat_us)
+    if progress.state == "probe" or core.commit < leader.noop:
+        return min(full, answer_after_us(core, peer) << progress.again)
+    return full
 
 
-def _retry(core: Core, peer: MemberId, progress: Progress) -> None:
+def _retry(core: Core, leader: Leader, peer: MemberId, progress: Progress) -> None:
     waited = core.now - progress.moved_at
     shipment = progress.shipment
     if progress.state == "snapshot" and shipment is not None and shipment.acked < shipment.snapshot.image.size:
         if waited >= answer_after_us(core, peer):  # chunks are kept in memory: what a disk takes says nothing of them
             shipping.ask_again(core, peer, progress)
         return
-    if waited < retry_after_us(core, peer):
+    if waited < retry_after_us(core, leader, peer, progress):
         return
+    progress.again = min(progress.again + 1, _doublings_max)
     match progress.state:
         case "probe":
             progress.probe_sent = False

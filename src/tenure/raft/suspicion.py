@@ -149,15 +149,19 @@ def _is_better(core: Core, voter: MemberId, order: tuple[MemberId, ...]) -> bool
     return order.index(voter) < order.index(core.me)
 
 
+def _by_seat(core: Core, voter: MemberId) -> tuple[bool, int, MemberId]:
+    """Witnesses last, then priority, then id, as a leader ranks those who are in step with it."""
+    for seat in core.configuration.seats:
+        if seat.id == voter:
+            return seat.role == "witness", -seat.priority, voter
+    raise AssertionError(f"{voter} is no voter")
+
+
 def _order(core: Core) -> tuple[MemberId, ...]:
     """The leader's ranks, completed by priority and id for whom it did not name."""
     named = tuple(member for member in core.watch.ranks if member in core.voters)
-    seats = {seat.id: seat for seat in core.configuration.seats}
-    rest = sorted(
-        (member for member in core.voters if member not in named),
-        key=lambda member: (seats[member].role == "witness", -seats[member].priority, member),
-    )
-    return named + tuple(rest)
+    rest = (member for member in core.voters if member not in named)
+    return named + tuple(sorted(rest, key=lambda member: _by_seat(core, member)))
 
 
 def _rivals(core: Core) -> list[MemberId]:
@@ -188,17 +192,23 @@ def find_turn(core: Core) -> None:
 
 
 def gives_way(core: Core) -> bool:
-    """At our turn: a better-ranked voter has said that it stands too; wait two more steps, once (P5.6)."""
+    """At our turn: a better-ranked voter has said that it stands too; wait two more steps, once (P5.6).
+
+    Where the logs are equal and our seat comes before theirs, they may take us for better, by ranks that they have
+    heard and we have not: both would wait, and stand at one moment. We wait for one step then (ADR 0035).
+    """
     suspicion = core.suspicion
     assert suspicion is not None
     if suspicion.waited or not core.is_voter:
         return False
     _expire(core)
     order = _order(core)
-    if not any(voter in core.notes and _is_better(core, voter, order) for voter in _rivals(core)):
+    better = [voter for voter in _rivals(core) if voter in core.notes and _is_better(core, voter, order)]
+    if not better:
         return False
     suspicion.waited = suspicion.gave_way = True
-    suspicion.turn_at = after(core.now, 2 * core.timing.step)
+    mutual = not is_behind(core) and all(_by_seat(core, core.me) < _by_seat(core, voter) for voter in better)
+    suspicion.turn_at = after(core.now, (1 if mutual else 2) * core.timing.step)
     return True
 
 
