@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,17 +32,25 @@ def kept_seeds() -> list[int]:
     return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def parse_seeds(text: str, state: str) -> range:
-    """`A..B` (B excluded), or a number of seeds that begin where no other run has begun; `code:N` begins where no other
-    state of the code has: fresh with each change, and the same again when the same commit is tested again.
+def parse_seeds(text: str, state: str) -> Sequence[int]:
+    """`A..B` (B excluded), `A,B,C,` just these, or a number of seeds that begin where no other run has begun; `code:N`
+    begins where no other state of the code has: fresh with each change, and the same again when the same commit is
+    tested again. Raises ValueError for anything else.
     """
-    if ".." in text:
-        begin, _, end = text.partition("..")
-        return range(int(begin), int(end))
-    of_code, _, count = text.rpartition(":")
-    drawn = bytes.fromhex(state)[:4] if of_code == "code" else os.urandom(4)
-    fresh = int.from_bytes(drawn, "big") * 1000
-    return range(fresh, fresh + int(count))
+    try:
+        if "," in text:
+            return [int(seed) for seed in text.split(",") if seed]
+        if ".." in text:
+            begin, _, end = text.partition("..")
+            return range(int(begin), int(end))
+        of_code, _, count = text.rpartition(":")
+        if of_code not in ("", "code"):
+            raise ValueError(of_code)
+        drawn = bytes.fromhex(state)[:4] if of_code else os.urandom(4)
+        fresh = int.from_bytes(drawn, "big") * 1000
+        return range(fresh, fresh + int(count))
+    except ValueError:
+        raise ValueError(f"seeds are A..B, A,B,C, a number of fresh ones, or code:N, not {text!r}") from None
 
 
 def again(seed: int) -> str:
@@ -117,7 +125,7 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument(
-        "--seeds", default="100", help="A..B, how many fresh ones, or code:N: fresh for this state of the code"
+        "--seeds", default="100", help="A..B, A,B,C, how many fresh ones, or code:N: fresh for this state"
     )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--budget-seconds", type=float, default=float("inf"))
@@ -143,7 +151,11 @@ def main() -> int:
         return 0 if summarize(options.summary) else 1
     root, job = options.compiled_of or ROOT, run
     state = state_of_code(root)
-    seeds = parse_seeds(options.seeds, state)
+    try:
+        seeds = parse_seeds(options.seeds, state)
+        sharded = shard(seeds, options.shard)
+    except ValueError as error:
+        parser.error(str(error))
     if options.compiled_of is not None:
         job = partial(compiled.judged, root=root)
     elif options.compiled == "yes" or (options.compiled == "auto" and len(seeds) >= compiled.WORTH_SEEDS):
@@ -151,7 +163,6 @@ def main() -> int:
     held = True
     if options.kept:
         held = report(kept_seeds(), options.jobs, options.budget_seconds, Progress(None, state), job)
-    sharded = shard(seeds, options.shard)
     progress = Progress(options.progress, state)
     return 0 if report(sharded, options.jobs, options.budget_seconds, progress, job, stop=options.stop) and held else 1
 

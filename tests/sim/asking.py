@@ -22,7 +22,8 @@ class Asking:
         self.loss = world.plan.loss / 1000
         self.latency_us = world.plan.latency_us
         self.jitter_us = world.plan.jitter_us
-        self._token = 0
+        self.last = 0
+        """The number of the last request that has come to a member."""
 
     def heal(self) -> None:
         """Nothing gets lost any more but what L3 allows."""
@@ -46,11 +47,11 @@ class Asking:
         if host.replica is None:
             world.post(world.now + self.latency_us, _broken, (user, tag))
             return
-        self._token += 1
-        host.asked[self._token] = (user, tag)
+        self.last += 1
+        host.asked[self.last] = (user, tag)
         if type(request) is Keepalive:
             world.observer.leases.heard(host, request.session, request.number)
-        world.arrive(host, Asked(self._token, request, origin))
+        world.arrive(host, Asked(self.last, request, origin))
 
     def ask_together(self, user: User, host: Host, requests: Mapping[int, AnyRequest]) -> None:
         """Many requests, by tag, that reach a member in one turn."""
@@ -61,9 +62,9 @@ class Asking:
                 return
             asked = []
             for tag, request in requests.items():
-                self._token += 1
-                host.asked[self._token] = (user, tag)
-                asked.append(Asked(self._token, request))
+                self.last += 1
+                host.asked[self.last] = (user, tag)
+                asked.append(Asked(self.last, request))
             world.turn(host, asked, drained=False)
 
         world.later(self.latency_us, arrive)

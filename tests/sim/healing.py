@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from tenure.base.ids import MemberId
+from tenure.base.instants import NEVER
 from tenure.leadership.engine import AnyRequest, AnyResult, Refused, Stepdown, Stepped
 from tenure.leadership.members import MembersView, ReplaceMember
 from tenure.raft.entries import voters_max
@@ -50,6 +51,8 @@ class Healing:
         self.observer = run.world.observer
         self.rng = rng
         self.answers: list[AnyResult | None] = []
+        self.asked_until = 0
+        """What was asked up to then must be answered in the end."""
 
     def go(self, end: int) -> None:
         """All of it, in at least so many steps; raises at the first thing that doesn't go well."""
@@ -370,6 +373,7 @@ class Healing:
     def come_to_rest(self) -> None:
         """L2, L4: no operation open, everybody caught up, watchers too."""
         world = self.world
+        self.asked_until = world.asking.last
         end = world.steps + QUIET_STEPS_MAX
         # Who asked a member that died waits for its own patience; TTLs of 20 ms make 10 000 steps of a second.
         end_us = world.now + QUIET_PATIENCES * max(world.plan.patience_us, HEALED_PATIENCE_US)
@@ -395,6 +399,9 @@ class Healing:
             return f"L1: {len(self.serving())} members serve as leader: {', '.join(self.shown())}"
         if any(client.pending is not None for client in self.run.clients):
             return f"L2: operations without an end: {[client.pending for client in self.run.clients]}"
+        silent = [host.name for host in self.healthy() if min(host.asked, default=NEVER) <= self.asked_until]
+        if silent:
+            return f"L2: {silent} leave unanswered what they were asked long ago"
         top = self.observer.commit_top
         behind = [host.name for host in self.healthy() if host.raft.commit < top - ENTRIES_BEHIND]
         if behind:

@@ -1,5 +1,6 @@
 """Who belongs to the cluster, as the observer sees it: S9 and S10."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tenure.base.ids import MemberId
@@ -56,10 +57,18 @@ class Seats:
         return host.id in self.removed
 
     def changed(self, host: Host, core: Core) -> None:
-        """S9: a configuration came into force at a member, by an entry, or by its going."""
+        """S9: a configuration came into force at a member, by an entry, or by its going. Majorities of those that
+        follow each other in a log meet, committed or not; and a leader appends none before the last is committed.
+        """
         before, now = host.seen_configuration, core.configuration
         host.seen_configuration = now
+        for one, other in pairwise(core.configurations):
+            if len(set(one.voters()) ^ set(other.voters())) > 1:
+                self.observer.fail("S9", f"{host.name} holds {one}, then {other}: more than one voter came or went")
         leader = core.role
+        if type(leader) is Leader and len(core.configurations) > 1 and core.commit < core.configurations[-2].index:
+            text = f"{host.name} leads, commit is {core.commit}, and it changes {core.configurations[-2]} to {now}"
+            self.observer.fail("S9", text)
         if type(leader) is Leader and before is not None and now.index > before.index and core.commit < leader.noop:
             self.observer.fail("S9", f"{host.name} changes the members before its no-op is committed: {now}")
         if type(leader) is Leader and before is not None and now.index > max(before.index, core.commit):

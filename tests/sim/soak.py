@@ -177,7 +177,7 @@ class Progress:
 def shard(seeds: Iterable[int], text: str) -> Iterator[int]:
     """`k/n`: the k-th of n parts of these seeds, k from 1 to n."""
     part, _, parts = text.partition("/")
-    number, count = int(part), int(parts)
+    number, count = (int(one) if one.isdecimal() else 0 for one in (part, parts))
     if not 1 <= number <= count:
-        raise ValueError(f"a shard is k/n with k from 1 to n, not {text}")
+        raise ValueError(f"a shard is k/n with k from 1 to n, not {text!r}")
     return (seed for place, seed in enumerate(seeds) if place % count == number - 1)

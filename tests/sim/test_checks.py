@@ -560,3 +560,7 @@ def test_seeds_of_the_code_are_the_same_again_and_others_are_not() -> None:
     assert len(parse_seeds("code:5", "ab" * 6)) == len(parse_seeds("5", "")) == 5
     assert parse_seeds("5", "") != parse_seeds("5", "")
     assert list(parse_seeds("3..5", "")) == [3, 4]
+    assert list(parse_seeds("3,9,", "")) == [3, 9]
+    for text in ("", "x", "3..x", "3,x", "cod:5", "-"):
+        with pytest.raises(ValueError, match="seeds are"):
+            parse_seeds(text, "ab" * 6)

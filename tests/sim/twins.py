@@ -13,12 +13,15 @@ from tenure.raft.state import Core, Leader
 from tests.sim.linearizability import check
 
 if TYPE_CHECKING:
+    from tenure.engines.native.replica import Replica
     from tests.sim.host import Host
     from tests.sim.world import World
 
 SNAPSHOTS_REPLAYED: Final = 40
 PROMISES_MAX: Final = 5_000
 """What waits for one disk: a leader sends again at most each 100 ms, and a stall lasts 30 s."""
+DECISIONS_ASKED_MAX: Final = 100
+"""Decisions of a steward in one turn, which the core takes in the next."""
 
 
 class Twins:
@@ -134,9 +137,23 @@ class Twins:
             ("links", len(core.links), members),
             ("promises", len(core.disk.promises) + len(core.disk.late), PROMISES_MAX),
             ("uncommitted", core.log.last_index - core.commit, settings.proposals_uncommitted_max + 2),
+            *self._beside(host.replica),
             *self._led(core),
         )
         self._check(host, waiting)
+
+    def _beside(self, replica: "Replica") -> Iterable[tuple[str, int, int]]:
+        """What is kept beside requests, sessions and entries goes with them: nothing is left behind."""
+        desk, steward, core = replica._desk, replica.steward, replica.raft._core
+        rounds, requests = desk.rounds, len(desk.book)
+        passengers = sum(map(len, rounds._open.values())) + sum(len(keys) for _, keys in rounds._confirmed)
+        yield "passengers", passengers + len(rounds.gathering) + len(rounds.ready), requests
+        yield "calls of others", len(desk.forwarding._calls), requests
+        yield "proposals", len(desk._by_index), core.settings.proposals_uncommitted_max + 2
+        yield "proposals that are applied", sum(index <= replica.applied for index in desk._by_index), 0
+        yield "decisions", len(replica._decisions), core.log.last_index - replica.applied + DECISIONS_ASKED_MAX
+        if steward is not None:
+            yield "slots", len(steward._slots), len(replica.machine.state.sessions)
 
     def _led(self, core: Core) -> Iterable[tuple[str, int, int]]:
         leader, settings = core.role, core.settings
