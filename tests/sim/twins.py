@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SNAPSHOTS_REPLAYED: Final = 40
 PROMISES_MAX: Final = 5_000
 """What waits for one disk: a leader sends again at most each 100 ms, and a stall lasts 30 s."""
+PASSENGERS_LATE_MAX: Final = 500
+"""Requests that ran out of time before their round ended, or the term."""
 DECISIONS_ASKED_MAX: Final = 100
 """Decisions of a steward in one turn, which the core takes in the next."""
 
@@ -147,7 +149,7 @@ class Twins:
         desk, steward, core = replica._desk, replica.steward, replica.raft._core
         rounds, requests = desk.rounds, len(desk.book)
         passengers = sum(map(len, rounds._open.values())) + sum(len(keys) for _, keys in rounds._confirmed)
-        yield "passengers", passengers + len(rounds.gathering) + len(rounds.ready), requests
+        yield "passengers", passengers + len(rounds.gathering) + len(rounds.ready), requests + PASSENGERS_LATE_MAX
         yield "calls of others", len(desk.forwarding._calls), requests
         yield "proposals", len(desk._by_index), core.settings.proposals_uncommitted_max + 2
         yield "proposals that are applied", sum(index <= replica.applied for index in desk._by_index), 0
