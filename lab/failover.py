@@ -46,8 +46,11 @@ class Series(Struct):
     blow: Blow
     members: int
     weather: Weather
+    rounds: int
+    """So many were asked for; a median of fewer is none."""
     strikes: list[Strike] = []
     false_elections: int = 0
+    """While nothing was wrong, before the blows: real vote requests that nobody had asked for."""
     written: int = 0
     lost: list[str] = []
     unknown: int = 0
@@ -70,7 +73,7 @@ def run(
 ) -> Series:
     """So many blows against a fresh cluster."""
     rng = random.Random(seed)
-    series = Series(blow, members, weather)
+    series = Series(blow, members, weather, rounds)
     acks: list[Ack] = []
     with Network(members, seed) as network:
         network.set_weather(weather)

@@ -74,7 +74,7 @@ def _failover_row(series: Series) -> Sequence[str]:
 
     return (
         f"{series.blow}, {series.members}, {series.weather}",
-        str(len(series.strikes)),
+        _measured(series),
         spread(lambda strike: strike.change.noticed_us - strike.change.struck_us),
         spread(lambda strike: strike.change.convergence_us, in_rtts=True),
         spread(lambda strike: strike.change.first_write_us, in_rtts=True),
@@ -135,38 +135,61 @@ def accuracy_checks(found: Sequence[Accuracy]) -> list[Check]:
 
 
 def failover_checks(found: Sequence[Series]) -> list[Check]:
-    """Times of kills on cables that do nothing else; no write lost and one leader a term always."""
+    """Times of kills on cables that do nothing else; all blows measured, no write lost, one leader a term, and none
+    without a reason before a blow always.
+    """
     checks = []
     for series in found:
         rtt = series.weather.rtt_ms
         where = f"{series.blow}, {series.members} members, {series.weather}"
+        whole = len(series.strikes) >= series.rounds
+        checks.append(Check(f"{where}: every blow was measured", whole, _measured(series)))
         if series.blow == "kill" and rtt and series.weather == Weather(rtt):
             elected = series.median_us(lambda strike: strike.change.convergence_us) / 1_000
             first = series.median_us(lambda strike: strike.change.first_write_us) / 1_000
             bound = first_write_rtt_max * rtt + first_write_extra_ms
-            of = f"median of {len(series.strikes)}"
+            of = f"median of {_measured(series)}"
             checks += [
                 Check(
                     f"{where}: elected within {elected_rtt_max:g} RTT of the loss being noticed",
-                    elected <= elected_rtt_max * rtt,
+                    whole and elected <= elected_rtt_max * rtt,
                     f"{elected / rtt:.2f} RTT, {of}",
                 ),
                 Check(
                     f"{where}: first committed write within {first_write_rtt_max:g} RTT + {first_write_extra_ms:g} ms",
-                    first <= bound,
+                    whole and first <= bound,
                     f"{first:.1f} ms of {bound:.1f}, {of}",
                 ),
             ]
+        if _bears_no_election(series.weather):
+            claim = f"{where}: no false election before a blow"
+            checks.append(Check(claim, not series.false_elections, f"{series.false_elections}"))
         checks.append(_no_harm(where, series.lost, series.two_leaders, series.written))
     return checks
 
 
+def _measured(series: Series) -> str:
+    """How many of the blows that were asked for have figures."""
+    return (
+        f"{len(series.strikes)}"
+        if len(series.strikes) >= series.rounds
+        else f"{len(series.strikes)} of {series.rounds}"
+    )
+
+
+def _bears_no_election(weather: Weather) -> bool:
+    """Here an election while the leader lives is false. Spikes may cost one: nobody can tell a cable that hangs from
+    a leader that does.
+    """
+    return weather.loss <= loss_without_election_max and not weather.spike_ms
+
+
 def quiet_checks(found: Sequence[Quiet]) -> list[Check]:
-    """Spikes may cost an election: nobody can tell a cable that hangs from a leader that does."""
+    """As long as that is."""
     checks = []
     for one in found:
         where = f"{one.members} members, {one.weather}"
-        if one.weather.loss <= loss_without_election_max and not one.weather.spike_ms:
+        if _bears_no_election(one.weather):
             claim = f"{where}: no false election in {one.seconds / 60:g} minutes"
             checks.append(Check(claim, not one.elections, f"{len(one.elections)}"))
         checks.append(_no_harm(where, one.lost, one.two_leaders, one.written))

@@ -1,10 +1,10 @@
 """The checks miss what they should miss."""
 
-from lab.failover import Series, Strike
+from lab.failover import Blow, Series, Strike
 from lab.network import Weather
 from lab.partitions import Outcome
 from lab.quiet import Quiet
-from lab.report import Accuracy, accuracy_checks, failover_checks, partition_checks, quiet_checks
+from lab.report import Accuracy, accuracy_checks, failover_checks, failover_table, partition_checks, quiet_checks
 from lab.traces import Event, FailOver
 
 MS = 1_000
@@ -20,30 +20,66 @@ def strikes(elected_ms: float, first_ms: float) -> list[Strike]:
     return [one(0), one(-5), one(500)]
 
 
-def kept(series: Series) -> list[bool]:
-    return [check.kept for check in failover_checks([series])]
+def kept(series: Series) -> dict[str, bool]:
+    """Each claim by its last words."""
+    return {check.claim.rpartition(": ")[2]: check.kept for check in failover_checks([series])}
+
+
+def missed(series: Series) -> set[str]:
+    return {claim for claim, is_kept in kept(series).items() if not is_kept}
+
+
+measured = "every blow was measured"
+elected = "elected within 3 RTT of the loss being noticed"
+written = "first committed write within 3.5 RTT + 20 ms"
+calm = "no false election before a blow"
+harmless = "no acknowledged write lost, one leader a term"
 
 
 def test_kills_are_held_to_their_round_trips_by_the_median() -> None:
     clear = Weather(100)
-    assert kept(Series("kill", 3, clear, strikes(300, 370))) == [True, True, True]
-    assert kept(Series("kill", 3, clear, strikes(301, 370))) == [False, True, True]
-    assert kept(Series("kill", 3, clear, strikes(300, 371))) == [True, False, True]
+    assert kept(Series("kill", 3, clear, 3, strikes(300, 370))) == dict.fromkeys(
+        (measured, elected, written, calm, harmless), True
+    )
+    assert missed(Series("kill", 3, clear, 3, strikes(301, 370))) == {elected}
+    assert missed(Series("kill", 3, clear, 3, strikes(300, 371))) == {written}
 
 
 def test_no_figure_is_no_pass() -> None:
-    assert kept(Series("kill", 3, Weather(100))) == [False, False, True]
+    assert missed(Series("kill", 3, Weather(100), 20)) == {measured, elected, written}
+
+
+def test_a_median_of_fewer_blows_than_asked_for_does_not_count_and_says_of_how_many_it_is() -> None:
+    series = Series("kill", 3, Weather(100), 20, strikes(200, 300))
+    assert missed(series) == {measured, elected, written}
+    assert all("3 of 20" in check.seen for check in failover_checks([series]) if not check.kept)
+    assert "| 3 of 20 |" in failover_table([series])
+    assert missed(Series("freeze", 3, Weather(0), 5, strikes(200, 300))) == {measured}
 
 
 def test_only_kills_on_clear_cables_have_bounds() -> None:
-    assert kept(Series("kill", 3, Weather(100, loss=0.02), strikes(900, 900))) == [True]
-    assert kept(Series("freeze", 3, Weather(100), strikes(900, 900))) == [True]
-    assert kept(Series("kill", 3, Weather(0), strikes(900, 900))) == [True]
+    cases: list[tuple[Blow, Weather]] = [
+        ("kill", Weather(100, loss=0.02)),
+        ("freeze", Weather(100)),
+        ("kill", Weather(0)),
+    ]
+    for blow, weather in cases:
+        assert missed(Series(blow, 3, weather, 3, strikes(900, 900))) == set()
+
+
+def test_an_election_before_a_blow_is_a_miss_unless_cables_hung() -> None:
+    def series(weather: Weather) -> Series:
+        return Series("isolate", 3, weather, 3, strikes(200, 300), false_elections=1)
+
+    assert missed(series(Weather(20))) == {calm}
+    assert missed(series(Weather(20, loss=0.02))) == {calm}
+    assert missed(series(Weather(20, loss=0.05))) == set()
+    assert missed(series(Weather(20, spike_ms=150))) == set()
 
 
 def test_a_lost_write_or_a_second_leader_is_always_a_miss() -> None:
-    assert kept(Series("freeze", 3, Weather(20), lost=["m1 holds nothing"])) == [False]
-    assert kept(Series("freeze", 3, Weather(20), two_leaders=["term 2"])) == [False]
+    assert missed(Series("freeze", 3, Weather(20), 0, lost=["m1 holds nothing"])) == {harmless}
+    assert missed(Series("freeze", 3, Weather(20), 0, two_leaders=["term 2"])) == {harmless}
 
 
 def test_an_election_without_a_reason_is_a_miss_unless_cables_hung() -> None:
