@@ -15,6 +15,9 @@ hang on file descriptors, and are gone with the last of them.
     traces       pure: what the members' logs say about a change of leader
     writers      clients beside members, who write all the time
     nemeses      pure: which cables a partition cuts
+    holder       what a user runs that stands for an office: guarded work in time, and too late
+    holders      such users beside all members
+    offices      pure: what they told, held against each other
     spikes       a cable that takes longer for a moment
     failover, quiet, partitions    the experiments
     report       tables and checks

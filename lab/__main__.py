@@ -164,6 +164,7 @@ def show(found: Found) -> list[report.Check]:
         checks += report.quiet_checks(found.quiets)
     if found.outcomes:
         print(f"### Partitions\n\n{report.partition_table(found.outcomes)}\n")
+        print(f"### Partitions: the office\n\n{report.office_table(found.outcomes)}\n")
         checks += report.partition_checks(found.outcomes)
     checks += found.broken
     print("### Checks\n\n" + "\n".join(str(check) for check in checks))

@@ -130,12 +130,12 @@ class LabCluster:
     def __init__(self, network: Network, folder: Path, level: str = "info") -> None:
         self.network = network
         secret = secrets.token_hex(16)
-        secret_file = folder / "secret"
-        secret_file.write_text(secret + "\n", encoding="ascii")
-        secret_file.chmod(0o600)
+        self.secret_file = folder / "secret"
+        self.secret_file.write_text(secret + "\n", encoding="ascii")
+        self.secret_file.chmod(0o600)
         listed = ",".join(f"{name_of(node.number)}={node.address}:{peer_port}" for node in network.nodes)
         self.members = [
-            LabMember(node, folder, _command(node, folder, listed, secret_file, level), secret)
+            LabMember(node, folder, _command(node, folder, listed, self.secret_file, level), secret)
             for node in network.nodes
         ]
         self.by_name = {member.name: member for member in self.members}

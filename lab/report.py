@@ -16,6 +16,8 @@ first_write_rtt_max: Final = 3.5
 first_write_extra_ms: Final = 20.0
 """Two syncs, the death of a process and its noticing, on a machine that does other things too."""
 rtt_error_ms_max: Final = 1.0
+held_again_s_max: Final = 15.0
+"""Several TTLs (`holders`): the old term must be over, and the next one granted."""
 loss_without_election_max: Final = 0.02
 """TCP holds back what follows a lost segment (P6.5); with more, both followers of three may wait at once."""
 
@@ -122,6 +124,22 @@ def partition_table(found: Sequence[Outcome]) -> str:
     return table(heads, rows)
 
 
+def office_table(found: Sequence[Outcome]) -> str:
+    """Who held the office meanwhile, by the users' own checks, and what was done under its tokens."""
+    heads = (
+        "partition, members, network", "terms held", "longest time without s", "worked under after healing s",
+        "guarded writes", "stale tokens refused",
+    )  # fmt: skip
+    rows = (
+        (
+            f"{one.nemesis}, {one.members}, {one.weather}", str(one.offices), f"{one.office_gap_s:.2f}",
+            f"{one.held_again_s:.2f}", str(one.guarded), str(one.refused),
+        )
+        for one in found
+    )  # fmt: skip
+    return table(heads, rows)
+
+
 def accuracy_checks(found: Sequence[Accuracy]) -> list[Check]:
     """Figures of a lab that distorts would mean nothing."""
     return [
@@ -197,15 +215,35 @@ def quiet_checks(found: Sequence[Quiet]) -> list[Check]:
 
 
 def partition_checks(found: Sequence[Outcome]) -> list[Check]:
-    """Never two leaders that commit: every acknowledged write is there, and one history orders them all."""
-    return [
-        Check(
-            f"{one.nemesis}, {one.members} members, {one.weather}: one history, nothing lost, one leader a term",
-            not one.wrong,
-            f"{one.operations} operations" if not one.wrong else "; ".join(one.wrong)[:2_000],
-        )
-        for one in found
-    ]
+    """Never two leaders that commit, never two holders of the office: every acknowledged write is there, one history
+    orders them all, and somebody holds again when it is over.
+    """
+    checks = []
+    for one in found:
+        where = f"{one.nemesis}, {one.members} members, {one.weather}"
+        seen = f"{one.operations} operations, {one.guarded} guarded writes, {one.refused} stale tokens refused"
+        checks += [
+            Check(
+                f"{where}: one history, nothing lost, one leader a term, one holder at a time",
+                not one.wrong,
+                seen if not one.wrong else "; ".join(one.wrong)[:2_000],
+            ),
+            Check(
+                f"{where}: the office is held and worked under within {held_again_s_max:g} s of healing",
+                0 < one.held_again_s <= held_again_s_max and one.guarded > 0,
+                f"{one.held_again_s:.2f} s, {one.guarded} guarded writes",
+            ),
+        ]
+        if _bears_no_election(one.weather):
+            claim = f"{where}: no false election before the partition"
+            checks.append(Check(claim, not one.false_elections, f"{one.false_elections}"))
+    return [*checks, *_refusals(found)]
+
+
+def _refusals(found: Sequence[Outcome]) -> list[Check]:
+    """Partitions that cost nobody an office try no guard; if none of all does, nothing was shown of stale tokens."""
+    refused = sum(one.refused for one in found)
+    return [Check("stale tokens were presented, and refused", refused > 0, f"{refused}")] if found else []
 
 
 def _no_harm(where: str, lost: Sequence[str], two_leaders: Sequence[str], written: int) -> Check:

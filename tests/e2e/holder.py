@@ -149,19 +149,25 @@ class Writer(threading.Thread):
 
 
 def main(endpoints: str, election: str, node: str, ttl_ms: int) -> None:
+    stand(Writer(endpoints, election, node), endpoints, ttl_ms)
+
+
+def stand(writer: Writer, endpoints: str, ttl_ms: int) -> None:
+    """As a candidate or as the holder, until SIGTERM; the writer works meanwhile."""
     stop = threading.Event()
 
     def on_stop(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, on_stop)
-    writer = Writer(endpoints, election, node)
     writer.start()
     late = Late()
     old: list[Lease] = []
     while not stop.is_set():
         try:
-            with tenure.lead(election, endpoints=endpoints, node=node, ttl_ms=ttl_ms, timeout=1.0) as lease:
+            with tenure.lead(
+                writer.election, endpoints=endpoints, node=writer.node, ttl_ms=ttl_ms, timeout=1.0
+            ) as lease:
                 late.begin()
                 hold(lease, writer, late, stop)
                 old.append(lease)

@@ -66,13 +66,18 @@ def test_a_killed_leader_20_ms_away_is_replaced_and_nothing_is_lost(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("permitted")
-def test_one_way_cuts_and_bridges_never_make_two_leaders_that_commit(tmp_path: Path) -> None:
+def test_one_way_cuts_and_bridges_never_make_two_leaders_that_commit_or_two_holders_of_an_office(
+    tmp_path: Path,
+) -> None:
     names = ["leader-mute", "leader-deaf-to-one", "bridge-follows"]
     outcomes = partitions.run(names, 3, Weather(20), 3.0, tmp_path, seed)
     print(report.partition_table(outcomes))
+    print(report.office_table(outcomes))
     for outcome in outcomes:
         assert outcome.wrong == [], outcome.nemesis
         assert outcome.operations > 0
+        assert outcome.offices > 0
+        assert outcome.guarded > 0
 
 
 def test_without_the_right_to_it_the_lab_says_loudly_that_nothing_was_checked() -> None:

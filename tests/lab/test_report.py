@@ -1,5 +1,10 @@
 """The checks miss what they should miss."""
 
+from typing import Any
+
+import pytest
+
+from lab.__main__ import verdict
 from lab.failover import Blow, Series, Strike
 from lab.network import Weather
 from lab.partitions import Outcome
@@ -90,9 +95,32 @@ def test_an_election_without_a_reason_is_a_miss_unless_cables_hung() -> None:
     assert [check.kept for check in quiet_checks([Quiet(3, spiky, 600, election)])] == [True]
 
 
-def test_anything_wrong_behind_a_partition_is_a_miss() -> None:
-    right, wrong = Outcome("chain", 3, Weather(20), 8), Outcome("chain", 3, Weather(20), 8, wrong=["lost"])
-    assert [check.kept for check in partition_checks([right, wrong])] == [True, False]
+def outcome(**seen: Any) -> Outcome:
+    """In which all was well, but for this."""
+    return Outcome("chain", 3, Weather(20), 8, **{"held_again_s": 0.4, "guarded": 100, "refused": 2, **seen})
+
+
+@pytest.mark.parametrize(
+    ("seen", "claim"),
+    [
+        ({"wrong": ["lost"]}, "one history"),
+        ({"held_again_s": 15.1}, "worked under within 15 s of healing"),
+        ({"held_again_s": 0.0}, "worked under within 15 s of healing"),
+        ({"guarded": 0}, "worked under within 15 s of healing"),
+        ({"false_elections": 1}, "no false election before the partition"),
+        ({"refused": 0}, "stale tokens were presented, and refused"),
+    ],
+)
+def test_anything_wrong_behind_a_partition_is_a_miss(seen: dict[str, Any], claim: str) -> None:
+    (missed,) = (check for check in partition_checks([outcome(**seen)]) if not check.kept)
+    assert claim in missed.claim
+    assert verdict([missed]) != 0
+
+
+def test_partitions_that_went_well_miss_nothing() -> None:
+    assert all(check.kept for check in partition_checks([outcome(), outcome(refused=0)])), "one of them tried a guard"
+    assert partition_checks([]) == []
+    assert verdict(partition_checks([outcome()])) == 0
 
 
 def test_a_switch_that_distorts_is_a_miss() -> None:
