@@ -125,19 +125,23 @@ class LabMember:
 
 
 class LabCluster:
-    """One member on every node of a network."""
+    """One member on every node of a network. The last `observers` of them don't found the cluster, they join it."""
 
-    def __init__(self, network: Network, folder: Path, level: str = "info") -> None:
+    def __init__(self, network: Network, folder: Path, level: str = "info", observers: int = 0) -> None:
         self.network = network
         secret = secrets.token_hex(16)
         self.secret_file = folder / "secret"
         self.secret_file.write_text(secret + "\n", encoding="ascii")
         self.secret_file.chmod(0o600)
-        listed = ",".join(f"{name_of(node.number)}={node.address}:{peer_port}" for node in network.nodes)
+        founders = network.nodes[: len(network.nodes) - observers]
+        founding = ["--cluster", ",".join(f"{name_of(node.number)}={node.address}:{peer_port}" for node in founders)]
+        joining = ["--join", ",".join(f"http://{node.address}:{api_port}" for node in founders)]
         self.members = [
-            LabMember(node, folder, _command(node, folder, listed, self.secret_file, level), secret)
+            LabMember(node, folder, _command(node, folder, belonging, self.secret_file, level), secret)
             for node in network.nodes
+            for belonging in [founding if node in founders else joining]
         ]
+        self.founders = self.members[: len(founders)]
         self.by_name = {member.name: member for member in self.members}
 
     @property
@@ -148,7 +152,7 @@ class LabCluster:
     def start(self) -> LabMember:
         """Start everybody; the leader, once all follow it."""
         for member in self.members:
-            member.start()
+            member.start()  # who joins asks until somebody answers
         return self.settled()
 
     def leader_now(self) -> LabMember | None:
@@ -192,9 +196,9 @@ class LabCluster:
 
 
 @contextmanager
-def cluster(network: Network, folder: Path, level: str = "info") -> Iterator[LabCluster]:
+def cluster(network: Network, folder: Path, level: str = "info", observers: int = 0) -> Iterator[LabCluster]:
     """A running cluster; its logs are shown when an experiment fails."""
-    made = LabCluster(network, folder, level)
+    made = LabCluster(network, folder, level, observers)
     try:
         made.start()
         yield made
@@ -211,10 +215,10 @@ def name_of(number: int) -> str:
     return f"m{number}"
 
 
-def _command(node: Node, folder: Path, listed: str, secret_file: Path, level: str) -> list[str]:
+def _command(node: Node, folder: Path, belonging: list[str], secret_file: Path, level: str) -> list[str]:
     name = name_of(node.number)
     line = [sys.executable, "-m", "tenure", "serve", "--name", name, "--data-dir", str(folder / name)]
-    line += ["--api", f"{node.address}:{api_port}", "--peer", f"{node.address}:{peer_port}", "--cluster", listed]
+    line += ["--api", f"{node.address}:{api_port}", "--peer", f"{node.address}:{peer_port}", *belonging]
     return [*line, "--cluster-secret-file", str(secret_file), "--log-format", "json", "--log-level", level]
 
 

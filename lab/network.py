@@ -77,6 +77,10 @@ class Network:
         """This cable takes so much longer; 0 ends it."""
         self._ask(Reshape([pair], self.weather.cable(extra_ms)))
 
+    def away(self, number: int, rtt_ms: float) -> None:
+        """This node is so far from all others, there and back, until the weather changes."""
+        self._ask(Reshape([pair for pair in self.pairs if number in pair], Weather(rtt_ms).cable()))
+
     def cut_only(self, pairs: Iterable[Pair]) -> None:
         """These cables are cut, all others whole."""
         self._ask(CutOnly(sorted(pairs)))

@@ -11,28 +11,12 @@ from typing import Final
 import pytest
 
 from lab import accuracy, failover, partitions, report
-from lab.ground import NotPermitted
 from lab.network import Network, Weather
 from tests.e2e.cluster import environment, root
+from tests.lab.conftest import refusal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 seed: Final = 11
-
-
-def refusal() -> str | None:
-    """Why this machine allows no lab."""
-    try:
-        Network(1).close()
-    except NotPermitted as why:
-        return str(why)
-    return None
-
-
-@pytest.fixture
-def permitted() -> None:
-    why = refusal()
-    if why is not None:
-        pytest.skip(f"LAB SKIPPED, NOTHING WAS CHECKED: this machine {why}")
 
 
 @pytest.mark.usefixtures("permitted")
