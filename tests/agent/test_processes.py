@@ -323,7 +323,7 @@ def can_make_namespaces() -> bool:
     return subprocess.run(["unshare", "-p", "-f", "-m", "true"], check=False, capture_output=True).returncode == 0
 
 
-@pytest.mark.skipif(not can_make_namespaces(), reason="PID namespaces need CAP_SYS_ADMIN")
+@pytest.mark.skipif(not can_make_namespaces(), reason="SKIPPED, NOTHING WAS CHECKED: PID namespaces need CAP_SYS_ADMIN")
 def test_in_a_namespace_the_kernel_alone_ends_the_whole_tree(start: Start) -> None:
     agent = start("k", *of_tree(), options=("tree=namespace",))
     agent.pid("daemon")
@@ -337,7 +337,7 @@ def test_in_a_namespace_the_kernel_alone_ends_the_whole_tree(start: Start) -> No
         wait_for(partial(gone, pid), "the end of a stopped namespace")
 
 
-@pytest.mark.skipif(not can_make_namespaces(), reason="PID namespaces need CAP_SYS_ADMIN")
+@pytest.mark.skipif(not can_make_namespaces(), reason="SKIPPED, NOTHING WAS CHECKED: PID namespaces need CAP_SYS_ADMIN")
 def test_in_a_namespace_the_application_ends_and_reports_as_elsewhere(start: Start) -> None:
     assert start("k", "sh", "-c", "test $$ -lt 10 || exit 1; exit 9", options=("tree=namespace",)).code() == 9
     agent = start("k", *of_tree(), options=("tree=namespace", "grace=100ms"))
@@ -348,7 +348,7 @@ def test_in_a_namespace_the_application_ends_and_reports_as_elsewhere(start: Sta
     assert agent.code() == 137
 
 
-@pytest.mark.skipif(not can_make_namespaces(), reason="PID namespaces need CAP_SYS_ADMIN")
+@pytest.mark.skipif(not can_make_namespaces(), reason="SKIPPED, NOTHING WAS CHECKED: PID namespaces need CAP_SYS_ADMIN")
 def test_in_a_namespace_the_guardian_outlives_an_init_that_ends_after_its_application(start: Start) -> None:
     """The init writes the application's end down before its own, and may be reaped at any instant between the
     guardian's look for what is left and its end: 32 ends, eight at a time, met that window several times.

@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.integration, pytest.mark.timeout(300)
 hour_s: Final = 3_600
 near_s: Final = 600
 """So near is meant by "an hour ahead": what these processes tell is some seconds old."""
+elsewhens: Final = ((0, 0), (90 * 86_400, 5), (7, 400 * 86_400), (3_600, 3_600), (400 * 86_400, 0))
+"""CLOCK_BOOTTIME and CLOCK_MONOTONIC of each member, in seconds before the machine's."""
 release_s: Final = 1_735_689_600
 """2025-01-01: no clock of a founding may be before."""
 
@@ -62,70 +64,77 @@ def judged(members: Cluster, apps: Applications) -> None:
 
 
 @pytest.mark.usefixtures("time_namespaces")
-def test_every_member_may_live_in_a_time_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [3, 5])
+def test_every_member_may_live_in_a_time_of_its_own(tmp_path: Path, size: int) -> None:
     """Time namespaces: uptimes that differ by years. Sessions, leases and fail-over go by differences alone."""
-    three = Cluster(tmp_path)
-    offsets = {"m1": (0, 0), "m2": (90 * 86_400, 5), "m3": (7, 400 * 86_400)}
-    for name, (boottime, monotonic) in offsets.items():
-        three[name].before = harm.elsewhen(boottime, monotonic)
-    with started(three), Applications(three.endpoints, "orders", {"a": 1_000, "b": 1_000}, tmp_path) as apps:
-        times = {Path(f"/proc/{member.pid}/ns/time").readlink() for member in three.running}
-        assert len(times) == 3, "each has a namespace of its own"
-        apps.all_standing(three)
+    members = Cluster(tmp_path, size)
+    for name, (boottime, monotonic) in zip(members.members, elsewhens, strict=False):
+        members[name].before = harm.elsewhen(boottime, monotonic)
+    with started(members), Applications(members.endpoints, "orders", {"a": 1_000, "b": 1_000}, tmp_path) as apps:
+        times = {Path(f"/proc/{member.pid}/ns/time").readlink() for member in members.running}
+        assert len(times) == size, "each has a namespace of its own"
+        apps.all_standing(members)
         apps.leading()
         for _ in range(2):
-            leader = three.leader()
-            three.kill(leader)
-            three.leader(but=leader)
-            three.start(leader)
-            eventually(three[leader].ready, f"{leader} is back")
-        apps.all_standing(three)
-        before, holder = held(three)["term"], apps.leading()
+            leader = members.leader()
+            members.kill(leader)
+            members.leader(but=leader)
+            members.start(leader)
+            eventually(members[leader].ready, f"{leader} is back")
+        apps.all_standing(members)
+        before, holder = held(members)["term"], apps.leading()
         apps.kill(holder)
-        assert held(three)["term"] > before, f"{holder} is dead"
-        judged(three, apps)
+        assert held(members)["term"] > before, f"{holder} is dead"
+        judged(members, apps)
 
 
-def test_a_wall_clock_that_jumps_by_hours_costs_no_lease_and_no_leader(tmp_path: Path) -> None:
+every_jump: Final = ((-1, "leader"), (1, "leader"), (-1, "everybody"), (1, "everybody"), (0, "everybody"))
+some_jumps: Final = ((1, "leader"), (-1, "everybody"))
+
+
+@pytest.mark.parametrize(("size", "jumps"), [(3, every_jump), (5, some_jumps)], ids=["three", "five"])
+def test_a_wall_clock_that_jumps_by_hours_costs_no_lease_and_no_leader(
+    tmp_path: Path, size: int, jumps: tuple[tuple[int, str], ...]
+) -> None:
     """REALTIME back and forth by an hour under members and holders. Forward makes a holder doubt until its next
     confirmed keepalive; nobody loses an office, and the next term is greater, whatever the clocks say.
     """
-    three = Cluster(tmp_path)
-    clocks = {name: Faketime(tmp_path / f"{name}.clock") for name in three.members}
+    members = Cluster(tmp_path, size)
+    clocks = {name: Faketime(tmp_path / f"{name}.clock") for name in members.members}
     for name, clock in clocks.items():
-        three[name].environment = clock.environment
+        members[name].environment = clock.environment
     own = Faketime(tmp_path / "applications.clock")
     with (
-        started(three),
-        Applications(three.endpoints, "orders", {"a": 10_000, "b": 10_000}, tmp_path, own.environment) as apps,
+        started(members),
+        Applications(members.endpoints, "orders", {"a": 10_000, "b": 10_000}, tmp_path, own.environment) as apps,
     ):
-        apps.all_standing(three)
-        holder, term = apps.leading(), held(three)["term"]
-        for step, who in ((-1, "leader"), (1, "leader"), (-1, "everybody"), (1, "everybody"), (0, "everybody")):
-            leader = three.leader()
+        apps.all_standing(members)
+        holder, term = apps.leading(), held(members)["term"]
+        for step, who in jumps:
+            leader = members.leader()
             for name, clock in clocks.items():
                 if who == "everybody" or name == leader:
                     clock.set(step * hour_s)
             own.set(step * hour_s)
-            reached(three, apps, holder, step * hour_s)
+            reached(members, apps, holder, step * hour_s)
             seen = len(apps.written(holder))
             eventually(lambda s=seen: len(apps.written(holder)) > s + 20, "the holder goes on with fenced writes")  # type: ignore[misc]
-            now = held(three)
+            now = held(members)
             assert (now["node_id"], now["term"], now["state"]) == (holder, term, "held"), f"{step} h at {who}"
         for clock in clocks.values():
             clock.set(-hour_s)
         apps.kill(holder)
-        later = held(three)
+        later = held(members)
         assert later["term"] > term, "terms rise also while the clock is an hour behind"
-        leader = three.leader()
-        three.kill(leader)
-        three.leader(but=leader)
-        for member in three.running:
+        leader = members.leader()
+        members.kill(leader)
+        members.leader(but=leader)
+        for member in members.running:
             assert abs(log_ahead_s(member, "leader_lost") + hour_s) < near_s, "all had heard that it is an hour ago"
-        assert held(three)["term"] >= later["term"]
-        three.start(leader)
-        eventually(three[leader].ready, f"{leader} is back")
-        judged(three, apps)
+        assert held(members)["term"] >= later["term"]
+        members.start(leader)
+        eventually(members[leader].ready, f"{leader} is back")
+        judged(members, apps)
 
 
 def reached(members: Cluster, apps: Applications, holder: str, ahead: int) -> None:

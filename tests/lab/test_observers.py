@@ -23,7 +23,12 @@ from lab.network import Network
 from tests.e2e.cluster import environment, eventually, root
 from tests.e2e.measured import measured
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.usefixtures("permitted")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.integration,  # mostly waits, and has no bound that a busy machine could miss
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("permitted"),
+]
 one_way_ms: Final = 100
 rtt_ms: Final = 2 * one_way_ms
 writes: Final = 24
