@@ -220,13 +220,13 @@ page_bytes: Final = 4096
 frame_bytes: Final = 24 + page_bytes
 
 
-def flip(file: Path, at: int) -> None:
-    """One byte, all its bits."""
+def flip(file: Path, at: int, bits: int = 0xFF) -> None:
+    """These bits of one byte; all of them unless told."""
     with file.open("r+b") as stream:
         stream.seek(at)
         byte = stream.read(1)
         stream.seek(at)
-        stream.write(bytes([byte[0] ^ 0xFF]))
+        stream.write(bytes([byte[0] ^ bits]))
 
 
 def frames(wal: Path) -> list[int]:
@@ -242,10 +242,10 @@ def frames(wal: Path) -> list[int]:
 
 
 def flipped_somewhere(file: Path, rng: random.Random) -> int:
-    """Flip one byte of what is in use; where."""
+    """Flip one bit of what is in use; in which byte."""
     end = file.stat().st_size
     if file.name.endswith("-wal"):
         end = max(frames(file), default=0) + frame_bytes
     at = rng.randrange(end)
-    flip(file, at)
+    flip(file, at, 1 << rng.randrange(8))
     return at

@@ -239,7 +239,7 @@ def harmed(story: Story, name: str, rng: random.Random) -> str:
     file = rng.choice([each for each in (database, wal) if each.exists() and each.stat().st_size])
     match rng.randrange(6):
         case 0 | 1:
-            return f"byte {harm.flipped_somewhere(file, rng)} of {file.name} flipped"
+            return f"a bit of byte {harm.flipped_somewhere(file, rng)} of {file.name} flipped"
         case 2:
             size = rng.randrange(file.stat().st_size)
             with file.open("r+b") as stream:

@@ -18,10 +18,11 @@ from typing import Final
 
 import pytest
 
-from tests.e2e import harm
+from tests.e2e import harm, nemesis
 from tests.e2e.applications import Applications
 from tests.e2e.cluster import Cluster, Member, broken, cluster, eventually, started, value_of
 from tests.e2e.harm import Injection, SmallDisk, inject, injected
+from tests.e2e.story import drawn_seed, play
 from tests.e2e.test_members import get, put
 
 pytestmark = [pytest.mark.e2e, pytest.mark.integration, pytest.mark.timeout(300)]
@@ -53,6 +54,13 @@ def nobody_handed_over(every: Cluster) -> None:
 
 
 # --- full ------------------------------------------------------------------------------------------------------------
+
+
+disks_of_five: Final = (
+    "a sync fails at the leader",
+    "the leader dies at a sync",
+    "a follower's disk is full",
+)
 
 
 @contextmanager
@@ -367,6 +375,13 @@ def test_five_members_go_on_with_one_wiped_and_one_restored_from_a_copy(tmp_path
             put(member, "b", member.name)
         five.kill(healthy[0].name)
         assert healthy[1].ask("PUT", "/v1/kv/b", {"value": "never"}).status == 503, "two of five are no quorum"
+
+
+def test_five_members_lose_nothing_to_disks_that_fail_fill_up_and_stop_in_the_middle(tmp_path: Path) -> None:
+    """Under load and with an office held; `make faults` does many more of these, with three and with five."""
+    seed = drawn_seed()
+    print(f"TENURE_TEST_SEED={seed}")
+    play(tmp_path, 5, disks_of_five, nemesis.ALL, seed)
 
 
 def test_damage_under_a_running_member_shows_at_its_next_start_at_the_latest(tmp_path: Path) -> None:
