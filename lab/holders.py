@@ -73,6 +73,10 @@ class Holders:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if error is not None:
+            for name, account in self._told.items():
+                words = account.path.with_suffix(".err").read_text(encoding="utf-8", errors="replace")
+                print(f"--- the user beside {name}\n{words[-3_000:]}", file=sys.stderr)
 
     def _start(self, member: LabMember) -> None:
         """Its own member first among those that it asks, as in any sound installation. It ends with the lab."""
@@ -130,9 +134,14 @@ class Holders:
 
     def _history(self) -> list[str]:
         """The newest grants; each term is granted once, and terms rise (S17)."""
-        leader = self._made.leader_now()
-        assert leader is not None, "the members have settled"
-        holdings = leader.ask("GET", f"/v1/elections/{office}/history?limit={history_max}").data["holdings"]
+        holdings: list[dict[str, Any]] = []
+
+        def told() -> bool:
+            answer = self._answer(f"/v1/elections/{office}/history?limit={history_max}")
+            holdings[:] = answer.get("holdings", [])
+            return bool(holdings)
+
+        eventually(told, "the office's history", patience_s)
         terms = [holding["term"] for holding in holdings]
         found = [] if terms == sorted(set(terms), reverse=True) else [f"terms of the history don't rise: {terms}"]
         for holding in holdings:
@@ -177,9 +186,13 @@ class Holders:
         return {str(each["node_id"]) for each in told.get("candidates", [])} | {str(told.get("node_id"))}
 
     def _asked(self) -> dict[str, Any]:
+        return self._answer(f"/v1/elections/{office}")
+
+    def _answer(self, path: str) -> dict[str, Any]:
+        """Of the first member that has one; none is empty."""
         for member in self._made.running:
             with suppress(*broken):
-                answer = member.ask("GET", f"/v1/elections/{office}")
+                answer = member.ask("GET", path)
                 if answer.status == 200 and isinstance(answer.data, dict):
                     return answer.data
         return {}
