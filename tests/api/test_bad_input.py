@@ -1,4 +1,4 @@
-"""Whatever comes in is answered with a clear reason or dropped, and the member goes on serving (Must show 6)."""
+"""Whatever comes in is answered with a clear reason or dropped, and the member goes on serving."""
 
 import json
 from typing import Any

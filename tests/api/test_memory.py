@@ -1,4 +1,4 @@
-"""The API on the memory engine: real terms, real refusals, through real sockets (Must show 5)."""
+"""The API on the memory engine: real terms, real refusals, through real sockets."""
 
 import json
 import re

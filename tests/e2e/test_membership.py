@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180 + 60 * rounds)]
 
 
 def test_every_member_is_replaced_under_load_one_after_the_other(tmp_path: Path) -> None:
-    """Must show 3."""
+    """P7: no acknowledged write is lost, and the longest gap between two is printed."""
     with changing(tmp_path, 3, newcomers=3 * rounds) as members:
         load = Load(members)
         names = list(members.members)
@@ -38,7 +38,7 @@ def test_every_member_is_replaced_under_load_one_after_the_other(tmp_path: Path)
 
 
 def test_it_grows_to_seven_voters_no_eighth_and_shrinks_back_to_one(tmp_path: Path) -> None:
-    """Must show 3."""
+    """P7: one voter at a time, each by a majority of the old and of the new."""
     with changing(tmp_path, 1, newcomers=7) as members:
         load = Load(members, ("sequence", "key"))
         names = list(members.members)
@@ -68,7 +68,7 @@ def test_it_grows_to_seven_voters_no_eighth_and_shrinks_back_to_one(tmp_path: Pa
 
 
 def test_a_witness_keeps_the_quorum_serves_nobody_and_hands_on_what_it_alone_holds(tmp_path: Path) -> None:
-    """Must show 4."""
+    """P8."""
     with changing(tmp_path, 3, witnesses=1) as members:
         witness = members["m3"]
         eventually(lambda: (witness.status() or {}).get("state") == "witness", "the witness says what it is")
@@ -97,7 +97,7 @@ def test_a_witness_keeps_the_quorum_serves_nobody_and_hands_on_what_it_alone_hol
 
 
 def test_observers_follow_and_are_never_counted_whatever_becomes_of_them(tmp_path: Path) -> None:
-    """Must show 4, where no namespaces are allowed: one of them hears the others late. A cable that is long both ways,
+    """Also where no namespaces are allowed: one of them hears the others late. A cable that is long both ways,
     and what writes pay for it, is in tests/lab/test_observers.
     """
     members = Changing(tmp_path, 3, newcomers=2)

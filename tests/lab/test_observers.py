@@ -80,7 +80,7 @@ def seat(made: LabCluster, far: LabMember) -> tuple[dict[str, Any], int]:
 def test_an_observer_100_ms_away_follows_serves_its_nodes_is_never_counted_and_costs_writes_nothing(
     tmp_path: Path,
 ) -> None:
-    """Must show 4."""
+    """Each claim in turn, on one cluster."""
     with with_a_far_observer(tmp_path) as (made, far):
         leader = made.settled()
         assert seat(made, far)[0]["role"] == "observer"
