@@ -52,11 +52,7 @@ class Dialer:
         """Begin what is due now; `avoid`, the endpoint that we want to get away from, only if there is no other."""
         begun: list[str] = []
         while len(self.attempts) < attempts_max and (not self.attempts or now >= self.stagger_at):
-            ready = [
-                name for name, known in self.endpoints.items() if name not in self.attempts and known.retry_at <= now
-            ]
-            if avoid in ready and len(self.endpoints) > 1:
-                ready.remove(avoid)
+            ready = [name for name in self._choice(avoid) if self.endpoints[name].retry_at <= now]
             if not ready:
                 break
             best = min(ready, key=lambda name: (self.endpoints[name].failures, self.endpoints[name].rank))
@@ -64,6 +60,12 @@ class Dialer:
             self.stagger_at = after(now, stagger_us)
             begun.append(best)
         return tuple(begun)
+
+    def _choice(self, avoid: str | None) -> list[str]:
+        return [name for name in self.endpoints if name not in self.attempts and (name != avoid or self._is_only(name))]
+
+    def _is_only(self, name: str) -> bool:
+        return tuple(self.endpoints) == (name,)
 
     def failed(self, endpoint: str, now: Instant) -> None:
         """An attempt failed, or an open connection broke: it waits, the next is dialled at once."""
@@ -85,10 +87,10 @@ class Dialer:
         """Attempts that took too long; report them as `failed`."""
         return tuple(name for name, began in self.attempts.items() if now >= began + attempt_us_max)
 
-    def deadline(self) -> Instant:
-        """When to look again while a connection is wanted."""
+    def deadline(self, avoid: str | None = None) -> Instant:
+        """When to look again while a connection is wanted; `avoid` as for `dial`, or the wait would end at once."""
         instants = [Instant(began + attempt_us_max) for began in self.attempts.values()]
-        waiting = [known.retry_at for name, known in self.endpoints.items() if name not in self.attempts]
+        waiting = [self.endpoints[name].retry_at for name in self._choice(avoid)]
         if waiting and len(self.attempts) < attempts_max:
             soonest = min(waiting)
             instants.append(max(soonest, self.stagger_at) if self.attempts else soonest)

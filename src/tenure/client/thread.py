@@ -285,7 +285,7 @@ class Keeper:
 
     def _wait(self, deadline: Instant) -> None:
         if self._current is None or self._moving:
-            deadline = min(deadline, self._dialer.deadline())
+            deadline = min(deadline, self._dialer.deadline(self._avoided()))
         seconds = (deadline - self._clock.now()) / SECOND
         for key, _ in self._selector.select(min(max(seconds, 0.0), _select_seconds_max)):
             if isinstance(key.data, Link):
@@ -298,10 +298,13 @@ class Keeper:
     def _dial(self, now: Instant) -> None:
         for endpoint in self._dialer.overdue(now):
             self._failed(endpoint, f"{endpoint}: no answer within {attempt_us_max // SECOND} s", now)
-        avoid = None if self._current is None else self._current.endpoint
-        self._resolving.update(self._dialer.dial(now, avoid))
+        self._resolving.update(self._dialer.dial(now, self._avoided()))
         for endpoint in sorted(self._resolving):
             self._connect(endpoint, now)
+
+    def _avoided(self) -> str | None:
+        """Where we are: whoever wants another stream wants another endpoint."""
+        return None if self._current is None else self._current.endpoint
 
     def _connect(self, endpoint: str, now: Instant) -> None:
         address = where.address(endpoint)

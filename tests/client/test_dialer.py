@@ -1,0 +1,37 @@
+"""The dialer: whom to dial, and when to look again."""
+
+from tenure.base.chance import SplitMix64
+from tenure.base.instants import MS, SECOND, Instant
+from tenure.client.dialer import Dialer
+
+HERE, THERE = "http://m1:8368", "http://m2:8368"
+NOW = Instant(10 * SECOND)
+
+
+def dialer(*endpoints: str) -> Dialer:
+    made = Dialer(SplitMix64(7))
+    made.learn(endpoints)
+    return made
+
+
+def test_while_the_only_other_endpoint_waits_nothing_is_due() -> None:
+    """Who moves away from a silent endpoint looked at it again and again until another might be dialled."""
+    moving = dialer(HERE, THERE)
+    moving.failed(THERE, NOW)
+    assert moving.dial(NOW, avoid=HERE) == ()
+    assert NOW < moving.deadline(avoid=HERE) <= NOW + 20 * MS
+    assert moving.dial(moving.deadline(avoid=HERE), avoid=HERE) == (THERE,)
+
+
+def test_the_only_endpoint_is_dialled_although_it_is_to_be_avoided() -> None:
+    moving = dialer(HERE)
+    assert moving.deadline(avoid=HERE) <= NOW
+    assert moving.dial(NOW, avoid=HERE) == (HERE,)
+
+
+def test_after_what_is_due_was_dialled_the_deadline_lies_ahead() -> None:
+    for known in ((HERE,), (HERE, THERE), (HERE, THERE, "http://m3:8368")):
+        for avoid in (None, HERE):
+            moving = dialer(*known)
+            moving.dial(NOW, avoid)
+            assert moving.deadline(avoid) > NOW
