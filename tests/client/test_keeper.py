@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from tenure.base.ids import Term
-from tenure.base.instants import MS, NEVER
+from tenure.base.instants import MS, NEVER, Instant
 from tenure.client.events import (
     Campaigning,
     Closed,
@@ -336,6 +336,22 @@ def test_a_forward_step_of_the_wall_clock_makes_leases_unconfirmed_until_a_later
     stage.keep(("orders", 7), number=after)
     assert kinds(stage) == [Renewed]
     assert stage.remaining_ms() > 0
+
+
+def test_a_machine_that_stood_still_for_a_moment_tells_that_validity_ends_earlier() -> None:
+    """ADR 0036: `tenure run` and its page believe what they were told, and so they must be told."""
+    stage = Stage().lead()
+    granted = [event for event in stage.told() if isinstance(event, Granted)]
+    stage.real_ahead_ms = 35
+    stage.turn(after_ms=10)
+    earlier = Instant(granted[-1].valid_until - 35 * MS)
+    assert [(event.term, event.valid_until) for event in stage.told() if isinstance(event, Renewed)] == [(7, earlier)]
+    assert stage.core.valid_until(ORDERS) == earlier
+    assert stage.output is not None
+    assert stage.output.deadline <= earlier
+    stage.ms = -(-earlier // MS)
+    stage.turn()
+    assert kinds(stage) == [Ended]
 
 
 def test_a_backward_step_of_the_wall_clock_changes_nothing() -> None:

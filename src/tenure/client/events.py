@@ -1,9 +1,9 @@
 """What a keeper tells: small frozen values, in the order in which they came true.
 
 A `Granted` is only ever built from a keepalive's acknowledgement (P3.1), so whoever sees one may lead until
-`valid_until`, an instant of CLOCK_BOOTTIME in microseconds. `Renewed` moves that instant; a deadman is re-armed by it
-and by nothing else. After `Ended` the term is over for ever on this side (P3.7) and the keeper stands for the election
-again only when it is asked to: `campaign()`.
+`valid_until`, an instant of CLOCK_BOOTTIME in microseconds. `Renewed` moves that instant, mostly ahead; a deadman is
+re-armed by it and by nothing else. After `Ended` the term is over for ever on this side (P3.7) and the keeper stands
+for the election again only when it is asked to: `campaign()`.
 """
 
 from typing import Literal
@@ -84,7 +84,9 @@ class Granted(Struct, frozen=True, tag="granted"):
 
 
 class Renewed(Struct, frozen=True, tag="renewed"):
-    """An acknowledgement moved the end of validity. A waiting `Renewed` of the same lease is replaced, not queued."""
+    """An acknowledgement moved the end of validity; or CLOCK_REALTIME has gone ahead, as on a machine that stood still
+    for a moment, and it ends so much earlier (P3.7, ADR 0036). A waiting one of the same lease is replaced, not queued.
+    """
 
     election: ElectionName
     term: Term

@@ -399,6 +399,8 @@ class KeeperCore:
     def turn(self, now: Instant, real_us: int) -> Output:
         """Look at the clocks, end what has run out, and say what to do. Call it with the sockets drained (P4.7)."""
         self.look_at_clocks(now, real_us)
+        if isinstance(self.state, Live):
+            self.offices.shorten(self.state.holder)
         self._run_out(now)
         frames: list[bytes] = []
         if self.endpoint is not None:

@@ -39,7 +39,7 @@ class Leading:
     term: Term
     fence_token: str
     valid_until: Instant
-    """What was told last; never goes back. For `check` the holder's own value counts."""
+    """What was told last. For `check` the holder's own value counts."""
     named_up_to: int
     """The last number transmitted when an acknowledgement last named this lease: a later number whose acknowledgement
     doesn't name it was sent after that receipt, so it was answered from a newer state, and the lease is gone."""
@@ -136,6 +136,14 @@ class Offices:
             office.demanded = True
             until = after(now, Micros(demand.grace_ms * MS))
             self.events.append(told.Demanded(demand.election, demand.term, demand.successor, demand.grace_ms, until))
+
+    def shorten(self, holder: Holder) -> None:
+        """By how far REALTIME has gone ahead validity ends earlier (ADR 0036): who believes what is told must know."""
+        for election, office in sorted(self.all.items()):
+            until = holder.valid_until(election)
+            if isinstance(office, Leading) and until is not None and until < office.valid_until:
+                office.valid_until = until
+                self.events.append(told.Renewed(election, office.term, until))
 
     def unconfirm(self, holder: Holder) -> None:
         """P3.7: the machine was asleep; leases wait for an acknowledgement sent after that."""
