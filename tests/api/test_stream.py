@@ -79,6 +79,14 @@ def test_a_refused_keepalive_says_which_one(engine: Scripted, server: Server) ->
         assert (other_order["session"], other_order["number"]) == (SESSION, 8)
 
 
+@pytest.mark.parametrize(("field", "value"), [("number", 0), ("health", 101), ("lag", -1)])
+def test_a_keepalive_out_of_range_is_refused_by_the_field(server: Server, field: str, value: int) -> None:
+    """A keeper takes a refused number for one that a later keepalive overtook, and tells nobody."""
+    with streaming(server) as client:
+        refused = client.ask({**keep(7), field: value})
+        assert (refused["code"], refused["field"]) == ("invalid", field)
+
+
 def test_open_attaches_and_a_grant_is_pushed(engine: Scripted, server: Server) -> None:
     origin = {"type": "seq", "client": "c", "sequence": 3, "answered_below": 2}
     with streaming(server) as client:

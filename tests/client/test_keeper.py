@@ -363,6 +363,23 @@ def test_a_backward_step_of_the_wall_clock_changes_nothing() -> None:
     assert stage.remaining_ms() > 0
 
 
+def test_a_keepalive_that_a_later_one_overtook_is_no_rejection() -> None:
+    """It was passed on, late or again; `tenure run` ends and `lead()` raises at a rejection."""
+    stage = Stage().lead()
+    stage.turn(after_ms=200)
+    overtaken = stage.find("keep")["number"]
+    stage.turn(after_ms=200)
+    stage.told()
+    stage.say(
+        type="refused", session=stage.session, number=overtaken, code="invalid", reason="not fresh", field="number"
+    )
+    assert stage.told() == []
+    stage.say(
+        type="refused", session=stage.session, number=overtaken + 1, code="invalid", reason="no %", field="health"
+    )
+    assert stage.told() == [Rejected("invalid", "no %")]
+
+
 def test_a_name_in_use_is_told_and_tried_again_under_a_new_number() -> None:
     stage = Stage().connect()
     stage.say(type="client_opened", id=stage.find("open_client")["id"], client="3-00000000000000cc")

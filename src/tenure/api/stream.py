@@ -231,7 +231,9 @@ class Stream(asyncio.Protocol):
             and 0 <= keep.health <= 100
             and (keep.lag is None or counter_range(keep.lag))
         ):
-            self._refuse(keep_mark(keep), "invalid", "number, health or lag out of range", "number")
+            numbered, healthy = 1 <= keep.number <= counter_max, 0 <= keep.health <= 100
+            field = "number" if not numbered else "health" if not healthy else "lag"
+            self._refuse(keep_mark(keep), "invalid", "number, health or lag out of range", field)
         elif not session_form.fullmatch(keep.session):
             self._refuse(keep_mark(keep), "invalid", "must look like <log index>-<16 hex digits>", "session")
         elif self._is_over():

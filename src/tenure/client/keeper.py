@@ -283,7 +283,7 @@ class KeeperCore:
             retry = min(self._retry_us(refused), self.settings.renewal_us // 2)
             live.keep_at = after(now, Micros(retry))
             self._tell_waiting(refused)
-        else:
+        elif refused.field != "number":  # else a later one has overtaken it: that one's answer counts
             self._events.append(told.Rejected(refused.code, refused.reason))
 
     # --- answers to requests -----------------------------------------------------------------------------------------
