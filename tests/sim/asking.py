@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tenure.engines.native.inputs import Asked
 from tenure.leadership.engine import AnyRequest, AnyResult, Keepalive, Kept, Origin
 from tests.sim.host import Host, User
+from tests.sim.streams import Stream
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -47,11 +48,15 @@ class Asking:
         if host.replica is None:
             world.post(world.now + self.latency_us, _broken, (user, tag))
             return
-        self.last += 1
-        host.asked[self.last] = (user, tag)
         if type(request) is Keepalive:
             world.observer.leases.heard(host, request.session, request.number)
-        world.arrive(host, Asked(self.last, request, origin))
+        world.arrive(host, Asked(self.token(host, user, tag), request, origin))
+
+    def token(self, host: Host, user: User, tag: int) -> int:
+        """Under which a member will answer."""
+        self.last += 1
+        host.asked[self.last] = (user, tag)
+        return self.last
 
     def ask_together(self, user: User, host: Host, requests: Mapping[int, AnyRequest]) -> None:
         """Many requests, by tag, that reach a member in one turn."""
@@ -62,9 +67,7 @@ class Asking:
                 return
             asked = []
             for tag, request in requests.items():
-                self.last += 1
-                host.asked[self.last] = (user, tag)
-                asked.append(Asked(self.last, request))
+                asked.append(Asked(self.token(host, user, tag), request))
             world.turn(host, asked, drained=False)
 
         world.later(self.latency_us, arrive)
@@ -76,7 +79,9 @@ class Asking:
             user, tag = host.asked.pop(token)
             if type(result) is Kept:
                 world.observer.leases.kept(host, result.session, result.number)
-            if not self.loss or self.rng.random() >= self.loss:
+            if type(user) is Stream:
+                world.streams.answer(user, tag, result)
+            elif not self.loss or self.rng.random() >= self.loss:
                 world.post(world.now + self.delay(), _answered, (user, tag, result))
 
 

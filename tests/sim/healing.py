@@ -18,6 +18,7 @@ from tenure.raft.state import Leader
 from tests.sim import cutting
 from tests.sim.cutting import Ways
 from tests.sim.host import Host
+from tests.sim.keeping import Keeping
 from tests.sim.plan import MS, RHO_PPM, SECOND
 from tests.sim.users import HEALED_PATIENCE_US
 
@@ -70,6 +71,7 @@ class Healing:
             client.stopped = True
         run.steps(end)
         self.come_to_rest()
+        Keeping(self).look()
         self.sessions_gone()
 
     # --- who is there -----------------------------------------------------------------------------------------------

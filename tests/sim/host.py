@@ -96,6 +96,7 @@ class Host:
     """See the module. `gone` says why a member stays out for good; empty: it doesn't."""
 
     __slots__ = (
+        "api",
         "asked",
         "boot",
         "change_asked_at",
@@ -146,6 +147,8 @@ class Host:
         self.seat = seat
         self.id = seat.id
         self.name = seat.name
+        self.api = f"http://{seat.name}:8368"
+        """Where keepers find it."""
         self.disk = disk
         self.clock = clock
         self.features = features

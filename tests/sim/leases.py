@@ -113,11 +113,14 @@ class Leases:
         self.decided_in_its_term(transition)
 
     def on_opened(self, transition: Transition) -> None:
-        """S19: an opening has one effect, however often and wherever it was repeated."""
-        body = self.body(transition)
+        """S19: an opening has one effect, however often and wherever it was repeated. (Refused by a member whose queue
+        is full it is asked for under another number, and opens again what has meanwhile opened and expired.)
+        """
+        command = commands.decode(self.observer.committed[transition.revision].data)
+        body, origin = command.body, command.origin
         assert isinstance(body, commands.OpenSession)
         assert transition.session is not None
-        before = self.effects.setdefault(body.process.encode(), transition.revision)
+        before = self.effects.setdefault(f"{body.process} {origin}".encode(), transition.revision)
         if before != transition.revision:
             self.observer.fail("S19", f"{body} took effect at {before} and {transition.revision}")
         self.ttl_us.setdefault(transition.session, body.ttl_ms * 1_000)

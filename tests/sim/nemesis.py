@@ -341,6 +341,8 @@ class Nemesis:
         if world.plan.wild:
             for clock in [host.clock for host in world.hosts] + [node.clock for node in self.nodes]:
                 clock.step(world.now, 0, 0)
+            for node in self.nodes:
+                node.clock_changed()
         for host in world.hosts:
             host.stalled_until = host.full_until = 0
             host.eio = False

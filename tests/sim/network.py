@@ -104,6 +104,8 @@ class Network:
                 if there.ways[here.index].linked or here.core is None or there.core is None:
                     continue  # the first to hear of it may have died of it
                 there.ways[here.index].linked = True
+                if here.replica is not None:
+                    here.replica.apis[there.id] = there.api  # `PeerKnown`, without a turn of its own
                 told = there.core.known_batches.get(here.id, BatchNumber(0))
                 self.world.arrive(here, LinkUp(there.id, there.boot, told, there.core.settings.feature_max))
                 self.measure(here, there)

@@ -1,39 +1,31 @@
-"""Application nodes: they keep a session, stand for elections, and ask the SDK's own `Holder` whether they lead."""
+"""Application nodes: processes, one after the other, that stand for elections and work under what they are granted.
+
+Common to all: clocks, faults, and the deeds of a leader, each allowed by its own check alone. How a session is
+kept, and what the check is, differs: by a loop of its own (`wild`), or by the SDK's keeper (`keepers`).
+"""
 
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-from tenure.base.ids import ElectionName, NodeId, SessionId
+from tenure.base.ids import ElectionName
 from tenure.base.instants import Instant
 from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
-    Campaign,
-    Campaigning,
-    CloseSession,
-    Disconnected,
     Keepalive,
-    Kept,
     Keyed,
     KvGet,
     KvPut,
     Lease,
-    OpenSession,
     Origin,
-    Refused,
-    Release,
-    SessionOpened,
     Validate,
-    Withdraw,
-    Withdrawn,
 )
-from tenure.leadership.holder import Holder
 from tests.sim.clock import MILLION, Clock
 from tests.sim.deeds import DEEDS, Deeds
 from tests.sim.host import Action, Host
 from tests.sim.leases import Validity
-from tests.sim.plan import MS, SECOND
+from tests.sim.plan import SECOND
 from tests.sim.resource import Resource
 from tests.sim.world import World
 
@@ -49,7 +41,7 @@ LATE: float = 0.02
 
 @dataclass
 class Node:
-    """One node and its processes, one after the other."""
+    """One node and its processes. The first methods are what each kind does in its own way."""
 
     world: World
     name: str
@@ -59,10 +51,6 @@ class Node:
     elections: tuple[ElectionName, ...]
     resources: dict[ElectionName, Resource]
     process: int = 0
-    session: SessionId | None = None
-    holder: Holder | None = None
-    standing: set[str] = field(default_factory=set)
-    unanswered: int = 0
     home: int = 0
     asked: dict[int, tuple[AnyRequest, int]] = field(default_factory=dict)
     """What was asked, and until when its answer counts."""
@@ -70,14 +58,43 @@ class Node:
     down: bool = False
     paused_until: int = 0
     frozen: bool = False
+    looks: bool = True
+    """It looks at both clocks before each check; else it believes what it was told last."""
     writes: int = 0
-    wakes: int = 0
-    withdrawing: dict[str, Keyed] = field(default_factory=dict)
     had: dict[str, Lease] = field(default_factory=dict)
     """The last lease of each election that any of its processes held: tokens outlive them, in frames and in queues."""
 
     def __post_init__(self) -> None:
         self.deeds = Deeds(self.world, self.name)
+
+    # --- what each kind does ----------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A process begins, or goes on after it stood still: first of all it looks at the clocks."""
+        raise NotImplementedError
+
+    def look_at_clocks(self) -> None:
+        """As the SDK does before each check (P3.7)."""
+        raise NotImplementedError
+
+    def leading(self, election: ElectionName) -> Lease | None:
+        """What its own check lets it act under now."""
+        raise NotImplementedError
+
+    def validity(self, election: ElectionName) -> Validity | None:
+        """Until when, in true time, its own check will pass if nothing more is heard."""
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """The process is gone, and with it all that it believed."""
+        raise NotImplementedError
+
+    def replied(self, request: AnyRequest, result: AnyResult) -> None:
+        """An answer to what was asked (`ask`)."""
+        raise NotImplementedError
+
+    def clock_changed(self) -> None:
+        """Its clock runs at another rate from now on."""
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -89,20 +106,6 @@ class Node:
         """CLOCK_REALTIME, kept right by somebody: after a pause of the machine it is ahead of CLOCK_BOOTTIME."""
         return 1_700_000_000 * SECOND + self.world.now + self.clock.real_us
 
-    def wake(self) -> None:
-        """The keeper's loop."""
-        if self.down or self.paused_until > self.world.now:
-            return
-        self.wakes += 1
-        self.act()
-        wait = self.ttl_ms * MS // 5
-        self.world.post(self.world.now + wait // 2 + int(self.rng.random() * wait // 2), self.woken, self.wakes)
-
-    def woken(self, wakes: int) -> None:
-        """The keeper's loop comes round, if nothing else has woken it meanwhile."""
-        if self.wakes == wakes:
-            self.wake()
-
     def for_process(self, action: Action) -> Action:
         """`action`, if this process still lives then."""
         process = self.process
@@ -113,49 +116,13 @@ class Node:
 
         return run
 
-    def act(self) -> None:
-        """One thing after another: session, candidacies, keepalive, work."""
-        now = self.world.now
-        for tag in [tag for tag, (_, until) in self.asked.items() if until <= now]:
-            del self.asked[tag]  # patience is over; what still matters is asked anew
-            self.deeds.ended(tag, None)
-        session, holder = self.session, self.holder
-        if session is None or holder is None:
-            if not any(type(request) is OpenSession for request, _ in self.asked.values()):
-                self.ask(OpenSession(NodeId(self.name), self.ttl_ms, f"{self.rng.getrandbits(64):016x}"), 1 * SECOND)
-            return
-        holder.realtime(self.real_us(), self.local())
-        for election in self.elections:
-            if election in self.withdrawing or election not in self.standing:
-                self.stand(session, election)
-        self.keepalive(session, holder)
-        self.work(holder)
-        self.whim(session, holder)
+    # --- a leader's deeds -------------------------------------------------------------------------------------------
 
-    def stand(self, session: SessionId, election: ElectionName) -> None:
-        """Campaign until that is answered; a withdrawal that has begun is repeated, under its key, until it is (P9)."""
-        for request, _ in self.asked.values():
-            if isinstance(request, Campaign | Withdraw) and request.election == election:
-                return
-        if election in self.withdrawing:
-            self.ask(Withdraw(session, election), 1 * SECOND, self.withdrawing[election])
-        else:
-            self.ask(Campaign(session, election, self.rng.randint(0, 2)), 1 * SECOND)
-
-    def keepalive(self, session: SessionId, holder: Holder) -> None:
-        """A fresh number for each transmission (P3.2). After silence, another member."""
-        if self.unanswered > 2:
-            self.home = self.rng.choice(self.world.seated()).index
-            self.unanswered = 0
-        number = holder.transmit(self.local())
-        self.unanswered += 1
-        self.ask(Keepalive(session, number), self.ttl_ms * MS)
-
-    def work(self, holder: Holder) -> None:
+    def work(self) -> None:
         """What a leader does: guarded writes, allowed by its own check alone; first a look at what was left to it."""
         for election in self.elections:
-            lease = holder.lease(election)
-            if lease is None or holder.check(election, self.local()) != "valid":
+            lease = self.leading(election)
+            if lease is None:
                 self.unchecked(election)
                 continue
             before = self.had.get(election)
@@ -206,30 +173,6 @@ class Node:
             request = Validate(election, lease.term)
         self.ask(request, 1 * SECOND, at=self.rng.choice(self.world.seated()))
 
-    def whim(self, session: SessionId, holder: Holder) -> None:
-        """Now and then it gives up what it has; validity ends before the request leaves (P3.7)."""
-        if self.world.healed or self.rng.random() > 0.03:
-            return
-        election = self.rng.choice(self.elections)
-        lease = holder.lease(election)
-        match self.rng.randrange(3):
-            case 0 if lease is not None:
-                holder.end(election, lease.term)
-                self.publish()
-                self.ask(Release(session, election, lease.term), 1 * SECOND)
-            case 1 if election in self.standing:
-                holder.withdrawing(election)
-                self.publish()
-                self.standing.discard(election)
-                self.tag += 1
-                self.withdrawing[election] = Keyed(self.name, f"{self.name}-{self.process}-{self.tag}", "same")
-            case 2 if self.rng.random() < 0.3:
-                holder.close()
-                self.lost_session()
-                self.ask(CloseSession(session), 1 * SECOND)
-            case _:
-                pass
-
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def ask(self, request: AnyRequest, patience: int, origin: Origin | None = None, at: Host | None = None) -> None:
@@ -246,6 +189,13 @@ class Node:
         if origin is not None and not world.healed and self.rng.random() < 0.1:
             world.asking.ask(self, tag, self.rng.choice(world.seated()), request, origin)
 
+    def overdue(self) -> None:
+        """Patience is over with what was asked; what still matters is asked anew."""
+        now = self.world.now
+        for tag in [tag for tag, (_, until) in self.asked.items() if until <= now]:
+            del self.asked[tag]
+            self.deeds.ended(tag, None)
+
     def answered(self, tag: int, result: AnyResult | None) -> None:
         """An answer reaches the process, if it still lives and runs."""
         if self.down:
@@ -260,65 +210,16 @@ class Node:
         if result is None:
             self.home = self.rng.choice(self.world.seated()).index
             return
-        request = asked[0]
-        match result:
-            case Kept():
-                self.kept(result)
-            case SessionOpened():
-                self.opened(result)
-            case Campaigning():
-                self.standing.add(result.election)
-            case Withdrawn() if self.holder is not None and result.session == self.session:
-                self.withdrawing.pop(result.election, None)
-                self.holder.withdrawn(result.election)
-            case Refused(code="unknown_session") if not isinstance(request, CloseSession):
-                if getattr(request, "session", None) == self.session:
-                    self.lost_session()
-            case _:
-                pass
-
-    def opened(self, result: SessionOpened) -> None:
-        """A session stands; a late answer to an earlier opening is left to run out."""
-        if self.session is None:
-            self.session = result.session
-            self.holder = Holder(self.ttl_ms * MS)
-            self.unanswered = 0
-
-    def kept(self, result: Kept) -> None:
-        """The only source of validity (P3.1)."""
-        holder = self.holder
-        if holder is None or result.session != self.session:
-            return
-        self.unanswered = 0
-        holder.realtime(self.real_us(), self.local())
-        holder.acknowledged(result, self.local())
-        self.publish()
-        for demand in result.demands:
-            if self.rng.random() < 0.7:  # else it is deaf, and the grace runs out
-                holder.end(demand.election, demand.term)
-                self.publish()
-                self.ask(Release(result.session, demand.election, demand.term), 1 * SECOND)
-
-    def lost_session(self) -> None:
-        """The cluster no longer knows us, or we are about to say goodbye."""
-        self.session = self.holder = None
-        self.standing.clear()
-        self.withdrawing.clear()
-        self.publish()
+        self.replied(asked[0], result)
 
     def publish(self) -> None:
         """Tell the observer until when this process would pass its own check (S15)."""
-        holder, session = self.holder, self.session
+        runs = not self.down and not self.frozen
+        if runs and self.looks:
+            self.look_at_clocks()
         leases = self.world.observer.leases
-        if holder is not None:
-            holder.realtime(self.real_us(), self.local())  # as before each check
         for election in self.elections:
-            until = holder.valid_until(election) if holder is not None else None
-            lease = holder.lease(election) if holder is not None else None
-            if until is None or lease is None or session is None or self.down or self.frozen:
-                leases.may_hold(election, self.name, None)
-            else:
-                leases.may_hold(election, self.name, Validity(self.clock.true_of(until), session, lease.term))
+            leases.may_hold(election, self.name, self.validity(election) if runs else None)
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
@@ -327,20 +228,18 @@ class Node:
         if self.down:
             return
         self.down = True
-        session = self.session
         self.asked.clear()
         self.deeds.abandon()
-        self.lost_session()
-        if session is not None and self.rng.random() < 0.5:
-            self.world.asking.ask(self, 0, self.world.hosts[self.home], Disconnected(session))
+        self.ended()
+        self.publish()
         self.world.later(outage_us, self.restart)
 
     def restart(self) -> None:
         """A new process."""
-        self.down = False
+        self.down = self.frozen = False
         self.process += 1
         self.paused_until = 0
-        self.wake()
+        self.begin()
 
     def pause(self, micros: int, *, machine: bool, jump: int = 0) -> None:
         """The process stands still. With `machine`, its clock too, and only REALTIME shows it afterwards (P3.7); with
@@ -348,7 +247,7 @@ class Node:
         """
         if self.down or self.paused_until > self.world.now:
             return
-        self.paused_until = self.world.now + micros
+        self.paused_until = self.world.now + micros + 1  # what comes at the very end waits until the clock is set
         if machine:
             self.frozen = True
             self.publish()
@@ -361,9 +260,9 @@ class Node:
         if self.frozen:
             return
         self.clock.real_us += micros
-        if self.holder is not None:
-            self.holder.realtime(self.real_us(), self.local())
-            self.publish()
+        if not self.down:
+            self.look_at_clocks()
+        self.publish()
 
     def resume(self, micros: int, *, machine: bool, jump: int) -> None:
         """It goes on; the first thing that the keeper looks at is the time."""
@@ -373,7 +272,4 @@ class Node:
             self.frozen = False
         elif jump:
             self.clock.step(self.world.now, jump)
-        if self.holder is not None:
-            self.holder.realtime(self.real_us(), self.local())
-        self.publish()
-        self.wake()
+        self.begin()

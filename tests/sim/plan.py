@@ -88,6 +88,10 @@ class Plan:
     engine: Engine
     # users
     ttls_ms: tuple[int, ...]
+    kept: tuple[bool, ...]
+    """Of each node, whether the SDK's keeper keeps its session."""
+    stream_faults: int
+    """Connections of keepers that break, or fall silent, with a message."""
     think_us: int
     patience_us: int
     grace_ms: int
@@ -107,6 +111,7 @@ KINDS: Final = (
     # members, by request (P7)
     "member_add", "member_promote", "member_demote", "member_remove", "member_replace", "member_amend",
 )  # fmt: skip
+NODES_MAX: Final = 5
 MEMBERS_MAX: Final = 20
 """Who founded and who came later, together."""
 FOR_EVER: Final = ("flip", "rollback", "wipe")
@@ -126,13 +131,12 @@ def draw(seed: int) -> Plan:
     ordered = rng.random() < 0.5
     changing = rng.random() < 0.4
     latency = spread(50, 20 * MS)
-    exact = rng.random() < 0.3
-    wild = rng.random() < 0.05
+    exact, wild = rng.random() < 0.3, rng.random() < 0.05
     every = rng.choice((10_000, spread(1, 50), spread(1, 50)))
     return Plan(
         voters=rng.choice((1, 2, 3, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7)),
         clients=rng.randint(1, 6),
-        nodes=rng.randint(2, 5),
+        nodes=rng.randint(2, NODES_MAX),
         watchers=rng.randint(0, 3),
         elections=rng.randint(1, 3),
         changing=changing,
@@ -181,6 +185,8 @@ def draw(seed: int) -> Plan:
         patience_us=spread(20 * MS, 3 * SECOND),
         grace_ms=spread(10, 1_000),
         crowd=rng.choice((20, 100, 300)) if every < 1_000 else rng.choice((20, 300, 1_000)),
+        kept=tuple(rng.random() < 0.5 for _ in range(NODES_MAX)),
+        stream_faults=on(spread(1, 50), 0.7),
     )
 
 

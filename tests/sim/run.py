@@ -13,6 +13,7 @@ from tenure.raft.entries import Seat
 from tests.sim import foundings
 from tests.sim.clock import Clock
 from tests.sim.healing import Healing
+from tests.sim.keepers import KeeperNode
 from tests.sim.nemesis import Nemesis
 from tests.sim.nodes import Node
 from tests.sim.observer import Broken
@@ -22,6 +23,7 @@ from tests.sim.resource import Resource
 from tests.sim.twins import Twins
 from tests.sim.users import Client
 from tests.sim.watchers import Watcher
+from tests.sim.wild import Wild
 from tests.sim.world import Teller, World
 
 FAULTS_STEPS: Final = 15_000
@@ -68,8 +70,8 @@ class Run:
         world.observer.leases.fenced_elections = frozenset(self.fenced)
         self.resources = {name: Resource(world, name) for name in names}
         self.clients = [Client(world, f"c{number}", Random(rng.getrandbits(64))) for number in range(plan.clients)]
-        self.nodes = [
-            Node(
+        self.nodes: list[Node] = [
+            (KeeperNode if plan.kept[number] else Wild)(
                 world,
                 f"n{number}",
                 Random(rng.getrandbits(64)),
@@ -127,7 +129,7 @@ class Run:
         for client in self.clients:
             world.later(400 * MS, client.wake)
         for node in self.nodes:
-            world.later(400 * MS, node.wake)
+            world.later(400 * MS, node.begin)
         for watcher in self.watchers:
             world.later(400 * MS, watcher.wake)
         world.later(300 * MS, self.nemesis.wake)

@@ -40,6 +40,7 @@ from tests.sim.host import Action, Host, Watched
 from tests.sim.network import Network
 from tests.sim.observer import Observer
 from tests.sim.plan import MS, Plan
+from tests.sim.streams import Streams
 from tests.sim.watching import Taps
 
 LINEAGE: Final = Nonce("a11ce0000000000f")
@@ -119,6 +120,7 @@ class World:
         self.network = Network(self)
         self.asking = Asking(self)
         self.taps = Taps(self)
+        self.streams = Streams(self)
         self.record = Record(lineage, Configuration(LogIndex(0), ()), stamp)
 
     def seat(self, seats: tuple[Seat, ...]) -> None:
@@ -135,6 +137,7 @@ class World:
         host = Host(number, seat, Disk(self.record.configuration), Clock(self.plan.rates_ppm[number]), features)
         self.hosts.append(host)
         self.by_id[host.id] = host
+        self.streams.endpoints[host.api] = host
         self.network.add(host)
         return host
 
@@ -250,7 +253,7 @@ class World:
         identity = Identity(host.id, host.boot, (self.lineage,))
         host.replica = replica = Replica(
             identity, host.name, restored, machine, self.settings(host), rng, now, limits=self.limits,
-            record=self.record,
+            record=self.record, api=host.api,
         )  # fmt: skip
         host.core = replica.raft._core
         replica.raft = Watched(replica.raft, host, self.observer)
@@ -275,6 +278,7 @@ class World:
         silent = self.chance(self.plan.silent_death)
         self.network.died(host, silent=silent)
         self.taps.died(host)
+        self.streams.died(host, silent=silent)
         for user, tag in host.asked.values():
             if not silent:
                 self.later(self.plan.latency_us, lambda user=user, tag=tag: user.answered(tag, None))  # type: ignore[misc]
@@ -348,6 +352,7 @@ class World:
         if effects.transitions or effects.replaced:
             self.observer.leases.changed(host, effects.transitions)
             self.taps.publish(host, effects)
+            self.streams.publish(host, effects)
         if effects.traces:
             for trace in effects.traces:
                 self.seen[trace.what] += 1
