@@ -35,3 +35,35 @@ def test_after_what_is_due_was_dialled_the_deadline_lies_ahead() -> None:
             moving = dialer(*known)
             moving.dial(NOW, avoid)
             assert moving.deadline(avoid) > NOW
+
+
+def test_those_that_open_and_serve_nobody_come_before_nobody_for_ever() -> None:
+    """Members that were removed accept connections; the one that serves had been down for long (seed 4082)."""
+    removed = ("http://m1:8368", "http://m2:8368", "http://m3:8368")
+    moving = dialer(*removed, HERE.replace("m1", "m4"))
+    serving = moving.known()[-1]
+    now = NOW
+    for _ in range(20):
+        moving.failed(serving, now)
+    here: str | None = None
+    tried: list[str] = []
+    while serving not in tried and len(tried) < 20:
+        now = Instant(now + 2 * SECOND)
+        for begun in moving.dial(now, here):
+            moving.opened(begun)
+            if here is not None:
+                moving.failed(here, now)
+            here = begun
+            tried.append(begun)
+    assert serving in tried
+
+
+def test_a_good_answer_makes_up_for_all_failures() -> None:
+    known = dialer(HERE, THERE)
+    known.failed(HERE, NOW)
+    later = Instant(NOW + 2 * SECOND)
+    assert known.dial(later) == (THERE,)
+    known.opened(THERE)
+    known.served(HERE)
+    known.failed(THERE, later)
+    assert known.dial(Instant(later + 2 * SECOND)) == (HERE,)

@@ -363,6 +363,19 @@ def test_a_backward_step_of_the_wall_clock_changes_nothing() -> None:
     assert stage.remaining_ms() > 0
 
 
+def test_only_an_answer_that_needs_a_quorum_says_that_an_endpoint_serves() -> None:
+    """A member that was removed tells its status, too."""
+    stage = Stage().connect()
+    stage.say(type="status", id=stage.find("read_status")["id"], members={})
+    assert stage.output is not None
+    assert not stage.output.served
+    stage.say(type="refused", id=1, code="no_quorum", reason="this member has stopped")
+    assert not stage.output.served
+    served = Stage().lead().output
+    assert served is not None
+    assert served.served
+
+
 def test_a_keepalive_that_a_later_one_overtook_is_no_rejection() -> None:
     """It was passed on, late or again; `tenure run` ends and `lead()` raises at a rejection."""
     stage = Stage().lead()

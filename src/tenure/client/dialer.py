@@ -2,6 +2,8 @@
 
 As "happy eyeballs" (RFC 8305): the best endpoint first; the next as soon as one fails, or after `stagger_us` while
 none has answered, since a dead host doesn't even refuse. The first that opens wins. Who failed waits, longer each time.
+To be open is no merit: a member that was removed, or has no quorum, opens too and serves nobody. So failures are
+forgotten with the first good answer, and among endpoints that failed whoever was tried longest ago comes first.
 """
 
 from collections.abc import Iterable
@@ -18,6 +20,8 @@ attempts_max: Final = 3
 backoff_us_min: Final = 20 * MS
 backoff_us_max: Final = 1 * SECOND
 endpoints_max: Final = 64
+failures_counted_max: Final = 3
+"""More make nobody worse: else one that was down for long would never come before those that only open."""
 _AT_ONCE: Final = Instant(0)
 
 
@@ -26,6 +30,7 @@ class _Endpoint:
     rank: int
     failures: int = 0
     retry_at: Instant = _AT_ONCE
+    tried_at: Instant = _AT_ONCE
 
 
 @dataclass(slots=True)
@@ -55,11 +60,16 @@ class Dialer:
             ready = [name for name in self._choice(avoid) if self.endpoints[name].retry_at <= now]
             if not ready:
                 break
-            best = min(ready, key=lambda name: (self.endpoints[name].failures, self.endpoints[name].rank))
-            self.attempts[best] = now
+            best = min(ready, key=self._worth)
+            self.attempts[best] = self.endpoints[best].tried_at = now
             self.stagger_at = after(now, stagger_us)
             begun.append(best)
         return tuple(begun)
+
+    def _worth(self, name: str) -> tuple[int, Instant, int]:
+        known = self.endpoints[name]
+        failures = min(known.failures, failures_counted_max)
+        return failures, known.tried_at if failures else _AT_ONCE, known.rank
 
     def _choice(self, avoid: str | None) -> list[str]:
         return [name for name in self.endpoints if name not in self.attempts and (name != avoid or self._is_only(name))]
@@ -78,10 +88,13 @@ class Dialer:
 
     def opened(self, endpoint: str) -> tuple[str, ...]:
         """This one is open: the other attempts, which are to be dropped."""
-        self.endpoints[endpoint].failures = 0
         others = tuple(name for name in self.attempts if name != endpoint)
         self.attempts.clear()
         return others
+
+    def served(self, endpoint: str) -> None:
+        """A good answer came from it."""
+        self.endpoints[endpoint].failures = 0
 
     def overdue(self, now: Instant) -> tuple[str, ...]:
         """Attempts that took too long; report them as `failed`."""

@@ -22,6 +22,7 @@ from tenure.client import messages
 from tenure.client.offices import Leading, Offices, Over, Wanted
 from tenure.client.patience import Patience
 from tenure.client.requests import Pending, Requests
+from tenure.client.states import Closing, Finished, Live, Opening
 from tenure.leadership.engine import (
     Campaign,
     Campaigning,
@@ -66,33 +67,6 @@ class Settings:
         return self.ttl_ms * MS // 5
 
 
-@dataclass(slots=True)
-class Live:
-    """A session that stands, as far as we know."""
-
-    session: SessionId
-    holder: Holder
-    keep_at: Instant
-    last_number: int = 0
-    outstanding: dict[int, Instant] = field(default_factory=dict)
-    """Numbers sent on the present stream and not acknowledged: since when."""
-
-
-@dataclass(slots=True)
-class Opening:
-    """A client session or a session is being opened."""
-
-
-@dataclass(slots=True)
-class Closing:
-    """Wanting only that the cluster forgets our session."""
-
-
-@dataclass(slots=True)
-class Finished:
-    """Nothing follows."""
-
-
 @dataclass(frozen=True, slots=True)
 class Output:
     """What one turn decided, in the order in which to act."""
@@ -101,6 +75,8 @@ class Output:
     events: tuple[told.Event, ...]
     learnt: tuple[str, ...]
     """Addresses of members' APIs as the cluster knows them."""
+    served: bool
+    """The stream's endpoint did what it is there for: it acknowledged, or answered what needs a quorum."""
     fault: str | None
     """The stream's other end talks nonsense, or serves nobody: close it."""
     move: bool
@@ -124,6 +100,7 @@ class KeeperCore:
         self.offices = Offices(self._events)
         self._learnt: tuple[str, ...] = ()
         self._fault: str | None = None
+        self._served = False
         self._patience = Patience(settings.ttl_ms * MS)
         self._told_waiting: Code | None = None
         self._open()
@@ -227,7 +204,7 @@ class KeeperCore:
 
     def _stream_lost(self) -> None:
         self._patience.fresh()
-        self._fault = None
+        self._fault, self._served = None, False
         self._requests.stream_lost()
         if isinstance(self.state, Live):
             self.state.outstanding.clear()
@@ -267,6 +244,7 @@ class KeeperCore:
         sent_at = live.outstanding.get(kept.number)
         if sent_at is not None:
             self._patience.measured(now - sent_at)
+        self._served = True
         live.outstanding = {number: at for number, at in live.outstanding.items() if number > kept.number}
         self._good_answer(now)
         for lease in self.offices.kept(live.holder, kept, live.last_number, now):
@@ -294,6 +272,7 @@ class KeeperCore:
             return
         self._requests.done(key)
         self._good_answer(now)
+        self._served = self._served or not isinstance(message, messages.Members)
         match message:
             case ClientOpened(client=client):
                 self._requests.client_opened(client)
@@ -414,13 +393,14 @@ class KeeperCore:
             frames=tuple(frames),
             events=tuple(self._events),
             learnt=self._learnt,
+            served=self._served,
             fault=self._fault,
             move=move,
             finished=isinstance(self.state, Finished),
             deadline=self._deadline(),
         )
         self._events.clear()
-        self._learnt, self._fault = (), None
+        self._learnt, self._fault, self._served = (), None, False
         return output
 
     def _run_out(self, now: Instant) -> None:

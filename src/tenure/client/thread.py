@@ -274,6 +274,8 @@ class Keeper:
         if output.fault is not None:
             self._broke(link, f"{link.endpoint}: {output.fault}", now)
             return
+        if output.served:
+            self._dialer.served(link.endpoint)
         self._moving = self._moving or output.move
         if output.frames:
             try:
