@@ -67,3 +67,15 @@ def test_a_good_answer_makes_up_for_all_failures() -> None:
     known.served(HERE)
     known.failed(THERE, later)
     assert known.dial(Instant(later + 2 * SECOND)) == (HERE,)
+
+
+def test_who_opens_and_serves_nobody_waits_longer_each_time() -> None:
+    known, now, waits = dialer(HERE), NOW, []
+    for _ in range(4):
+        assert known.dial(now) == (HERE,)
+        known.opened(HERE)
+        known.failed(HERE, now)
+        waits.append(known.deadline() - now)
+        now = known.deadline()
+    assert waits == sorted(waits)
+    assert waits[-1] >= 80 * MS

@@ -6,13 +6,14 @@ in `demanded`.
 
 from typing import Final
 
-from tests.mutants import consensus, failover, healing, leases, members, snapshots, transfers
+from tests.mutants import consensus, failover, healing, keeper, leases, members, snapshots, transfers
 from tests.mutants.mutant import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     consensus.MUTANTS
     + failover.MUTANTS
     + leases.MUTANTS
+    + keeper.MUTANTS
     + members.MUTANTS
     + healing.MUTANTS
     + snapshots.MUTANTS

@@ -305,6 +305,8 @@ class KeeperNode(Node):
             stream.close()
             self.broken(stream)
             return
+        if output.served:
+            self.dialer.served(stream.endpoint)
         if output.move:
             world.seen["keeper moves"] += 1
             self.moving = True

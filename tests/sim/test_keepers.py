@@ -144,6 +144,22 @@ def test_a_crashed_process_comes_back_with_another_session() -> None:
     assert node.session() not in {None, before}
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_node_that_dies_while_its_machine_stands_still_is_looked_at_again_later(*, kept: bool) -> None:
+    run = Run(3, 0, 0, calm(kept=(kept,) * 5))
+    run.found()
+    for host in run.world.hosts:
+        run.world.revive(host)
+    node = run.nodes[0]
+    run.world.later(1 * SECOND, node.begin)
+    go_on(run, 2)
+    node.pause(1 * SECOND, machine=True)
+    seen = [node.frozen]
+    node.crash(100)
+    go_on(run, 1)
+    assert [*seen, node.frozen] == [True, False]
+
+
 def test_messages_of_one_stream_keep_their_order_whatever_is_lost() -> None:
     run, _ = started(calm(jitter_us=5_000))
     ear = Ear()

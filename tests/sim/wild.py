@@ -136,6 +136,8 @@ class Wild(Node):
             case Withdrawn() if self.holder is not None and result.session == self.session:
                 self.withdrawing.pop(result.election, None)
                 self.holder.withdrawn(result.election)
+            case Refused() if isinstance(request, OpenSession):
+                self.home = self.rng.choice(self.world.seated()).index  # it may have been removed
             case Refused(code="unknown_session") if not isinstance(request, CloseSession):
                 if getattr(request, "session", None) == self.session:
                     self.lost_session()
