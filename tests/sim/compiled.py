@@ -35,9 +35,10 @@ KEPT_STATES: Final = 2
 _PACKAGES: Final = ("tenure/base", "tenure/raft", "tenure/leadership")
 _MODULES: Final = {
     "tenure/engines/native": ("replica", "desk", "forwarding", "changes", "views", "pilot"),
+    "tenure/client": ("dialer", "keeper", "offices", "patience", "requests", "states"),
     "tests/sim": (
-        "asking", "boundaries", "clock", "disk", "host", "leases", "network", "nodes", "observer", "resource", "seats",
-        "users", "watchers", "world",
+        "asking", "boundaries", "clock", "disk", "host", "keepers", "leases", "network", "nodes", "observer",
+        "resource", "seats", "streams", "users", "watchers", "wild", "world",
     ),
 }  # fmt: skip
 """Whatever runs in each step; of `watching` the awaitables are written for the interpreter."""

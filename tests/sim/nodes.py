@@ -21,13 +21,15 @@ from tenure.leadership.engine import (
     Origin,
     Validate,
 )
+from tests.sim import (
+    world as worlds,
+)  # first: compiled, an annotation is a value, and `resource` names the world's class
 from tests.sim.clock import MILLION, Clock
 from tests.sim.deeds import DEEDS, Deeds
 from tests.sim.host import Action, Host
 from tests.sim.leases import Validity
 from tests.sim.plan import SECOND
 from tests.sim.resource import Resource
-from tests.sim.world import World
 
 SLEPT_AFTER_CHECK: int = 20
 """Per thousand: how often a process is stopped between its check and its write."""
@@ -43,7 +45,7 @@ LATE: float = 0.02
 class Node:
     """One node and its processes. The first methods are what each kind does in its own way."""
 
-    world: World
+    world: worlds.World
     name: str
     rng: Random
     clock: Clock
