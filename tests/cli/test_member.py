@@ -13,6 +13,7 @@ from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
     DemoteMember,
+    FormerMember,
     ListMembers,
     MemberSeat,
     MembersView,
@@ -116,6 +117,7 @@ def test_a_dry_run_prints_the_steps_and_nothing_else(member: Tenure, engine: Scr
         ("too_many_members", 8, "Remove members"),
         ("too_many_witnesses", 8, "as a voter"),
         ("witness_stays", 8, "empty data directory"),
+        ("not_observer", 1, "To take a voter out"),
         ("name_in_use", 1, "another name"),
         ("address_in_use", 1, "address of its own"),
         ("id_in_use", 1, "tenure member amend"),
@@ -162,7 +164,7 @@ def test_promote_waits_until_it_has_caught_up_if_it_is_told_to(member: Tenure, e
 
 
 def test_a_replacement_waits_for_the_new_one_to_join_and_not_for_the_old_one(member: Tenure, engine: Scripted) -> None:
-    """Told again when it is done, it says at once that OLD is gone: nobody comes back under that name by waiting."""
+    """Of a name that the cluster doesn't know (any more) it says so at once: nobody comes back under it by waiting."""
 
     def is_done(request: AnyRequest) -> AnyResult:
         return Refused("unknown_member", "no member has the id m2") if isinstance(request, ReplaceMember) else VIEW
@@ -172,6 +174,34 @@ def test_a_replacement_waits_for_the_new_one_to_join_and_not_for_the_old_one(mem
         said = member("replace", "m2", "--by", new, "--as", "voter", "--wait", "2s")
         assert (said.code, said.err.partition(". ")[0]) == (1, "tenure: no member has the id m2")
         assert "waiting" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("remove", "m9"), "m9 was removed already: nothing was to be done"),
+        (("replace", "m9", "--by", "m4"), "m9 was removed already, and m4 votes: nothing was to be done"),
+        (("promote", "m1"), "it is so already: nothing was to be done"),
+    ],
+)
+def test_what_is_told_again_ends_well_and_says_that_it_was_so(
+    member: Tenure, engine: Scripted, words: tuple[str, ...], said: str
+) -> None:
+    engine.script = lambda asked: report() if isinstance(asked, Status) else replace(VIEW, already=True)
+    told = member(*words)
+    assert (told.code, told.out.splitlines()[0]) == (0, said)
+    assert "members as of index 57" in told.out
+    assert member(*words, "--json").json["already"] is True
+
+
+def test_a_replacement_that_is_told_again_knows_what_the_old_one_was(member: Tenure, engine: Scripted) -> None:
+    """By whoever was called so last."""
+    before = (FormerMember(MemberId("00000000000000b1"), "w9", "voter"), FormerMember(ID, "w9", "witness"))
+    engine.script = lambda asked: report() if isinstance(asked, Status) else replace(VIEW, removed=before)
+    assert member("replace", "w9", "--by", "m4").code == 0
+    assert asked(engine)[-1] == ReplaceMember("w9", "m4", "witness")
+    assert member("replace", "00000000000000b1", "--by", "m4").code == 0
+    assert asked(engine)[-1] == ReplaceMember("00000000000000b1", "m4", "voter")
 
 
 @pytest.mark.parametrize("words", [("promote", "m5"), ("replace", "m1", "--by", "m5", "--as", "voter")])

@@ -116,6 +116,20 @@ CHANGES = (
         ("golden:p7_a_new_leader_counts_only_whom_it_has_heard",),
     ),
     Mutant(
+        "change-begins-after-its-time", "P7", "raft/changing.py",
+        "    ends_at = min(after(core.now, patience_us), event.until)\n",
+        "    ends_at = after(core.now, patience_us)\n",
+        "over a long way a change begins when it was said that it had not",
+        ("engines/native/test_changes.py::test_no_change_begins_after_it_was_said_that_it_did_not",),
+    ),
+    Mutant(
+        "signs-of-life-wait-for-a-beat", "P7", "engines/native/replica.py",
+        "or not self._lead[3] or self.raft.calls_the_roll\n",
+        "or not self._lead[3]\n",
+        "a change of the members stands still until the next beat",
+        ("engines/native/test_turns.py::test_while_the_roll_is_called_every_sign_of_life_is_waited_for",),
+    ),
+    Mutant(
         "change-lost-with-the-leadership", "P7", "raft/roles.py",
         "    tokens += [call.event.token for call in leader.calls]\n",
         "",
@@ -133,16 +147,15 @@ CHANGES = (
     ),
     Mutant(
         "voter-that-does-not-know-the-members", "P1.3", "raft/changing.py",
-        " or match < now.index:\n",
-        ":\n",
+        "        if leader.progress[voter].match < core.configuration.index:\n",
+        "        if leader.progress[voter].match < 0:\n",
         "after an unclean stop a new voter with an empty log waits for founders that have left, and nobody can lead",
         ("golden:p7_who_does_not_hold_the_members_yet_is_not_promoted",),
     ),
     Mutant(
         "replacement-as-one-change", "P7.2", "raft/membership.py",
-        "the old one goes first\n    return promoted\n",
-        "the old one goes first\n"
-        "    return _remove(promoted, wish.member) if isinstance(promoted, Configuration) else promoted\n",
+        "        return msgspec.structs.replace(promoted, replacing=halfway)\n",
+        "        return _remove(promoted, wish.member)\n",
         "{A,B,C} and {A,B,D} decide apart",
         (
             "golden:p7_2_a_replacement_is_two_changes",
@@ -151,10 +164,38 @@ CHANGES = (
     ),
     Mutant(
         "replacement-at-seven-promotes-first", "P7.2", "raft/membership.py",
-        '    if isinstance(promoted, Refusal) and promoted.code in {"too_many_voters", "too_many_witnesses"}:\n',
-        '    if isinstance(promoted, Refusal) and promoted.code in {"too_many_witnesses"}:\n',
+        '    if promoted.code in {"too_many_voters", "too_many_witnesses"} and ',
+        '    if promoted.code in {"too_many_witnesses"} and ',
         "seven voters can never be replaced",
         ("golden:p7_2_at_seven_voters_the_old_one_leaves_first",),
+    ),
+    Mutant(
+        "old-one-leaves-before-the-new-one-is-looked-at", "P7.2", "raft/membership.py",
+        "        return () if wish.by in voters else (wish.by,)\n",
+        "        return tuple(voter for voter in then.voters() if voter not in voters)\n",
+        "at seven voters a newcomer that isn't there leaves the cluster a voter short",
+        ("golden:p7_2_the_newcomer_is_looked_at_before_anybody_leaves",),
+    ),
+    Mutant(
+        "voter-takes-a-place", "P7.2", "raft/membership.py",
+        "        if old is not None and now.replacing != halfway:\n",
+        "        if old is not None and now.replacing == halfway:\n",
+        "a replacement by who votes already only takes a voter out, and one that is halfway can't go on",
+        ("golden:p7_2_who_votes_already_takes_nobodys_place",),
+    ),
+    Mutant(
+        "replacement-half-way-for-ever", "P7.2", "raft/membership.py",
+        "replacing=None if is_over else then.replacing)\n",
+        "replacing=then.replacing)\n",
+        "long after, by the same two names, a voter is taken out that was to stay",
+        ("raft/test_membership.py::test_what_was_halfway_is_over_when_another_voter_comes_or_goes",),
+    ),
+    Mutant(
+        "replacement-that-cannot-end", "P7.2", "raft/membership.py",
+        "    if isinstance(end, Refusal):\n        return end\n",
+        "",
+        "a newcomer is promoted in the place of one that can't leave then",
+        ("raft/test_membership.py::test_every_step_is_sound_and_its_quorums_meet_those_before",),
     ),
     Mutant(
         "active-only-from-commit", "P7.1", "raft/configurations.py",
@@ -231,8 +272,8 @@ CHANGES = (
     ),
     Mutant(
         "laggard-promoted", "P7.1", "raft/changing.py",
-        " or lag > core.settings.promote_lag_max or match < now.index:\n",
-        " or match < now.index:\n",
+        "        if core.log.last_index - match > core.settings.promote_lag_max or not knows:\n",
+        "        if not knows:\n",
         "the quorum waits for an empty disk",
         ("golden:p7_who_lags_is_not_promoted",),
     ),

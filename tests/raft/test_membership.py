@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tenure.base.ids import LogIndex, MemberId
-from tenure.raft.entries import Configuration, Seat, voters_max
+from tenure.raft.entries import Configuration, Left, Replacing, Seat, voters_max
 from tenure.raft.membership import (
     Add,
     Amend,
@@ -18,6 +18,7 @@ from tenure.raft.membership import (
     Remove,
     Replace,
     Wish,
+    at,
     members_max,
     next_change,
     refusal,
@@ -128,8 +129,8 @@ def test_every_step_is_sound_and_its_quorums_meet_those_before() -> None:
             now = start
             steps = walk(start, wish)
             if isinstance(steps, Refusal):
-                first = next_change(start, wish)
-                steps = [first] if isinstance(first, Configuration) else []  # it may be refused only halfway
+                assert next_change(start, wish) == steps, "nothing is begun that can't be ended"
+                continue
             for then in steps:
                 count += 1
                 before, after = now.voters(), then.voters()
@@ -183,7 +184,12 @@ def test_what_is_refused_would_strand_data_or_names_what_is_not_there() -> None:
                     assert wish.member == wish.by
                 case "last_voter" | "too_many_witnesses":
                     after = {**roles, **wanted(roles, wish)}
-                    assert not allowed(after), (roles, wish, first)
+                    end = {**roles, **ended(wish)} if isinstance(wish, Replace) else after
+                    assert not (allowed(after) and allowed(end)), (roles, wish, first)
+                case "not_observer":
+                    assert isinstance(wish, Replace)
+                    assert roles[wish.by] == wish.role
+                    assert roles[wish.member] not in (None, "removed")
                 case _:
                     raise AssertionError(first)
 
@@ -194,6 +200,10 @@ def wish_member(wish: Wish) -> MemberId:
 
 def involved(wish: Wish) -> set[MemberId]:
     return {wish_member(wish)} | ({wish.by} if isinstance(wish, Replace) else set())
+
+
+def ended(wish: Replace) -> dict[str, str | None]:
+    return {wish.member: "removed", wish.by: wish.role}
 
 
 def wanted(roles: dict[str, str | None], wish: Wish) -> dict[str, str | None]:
@@ -238,6 +248,28 @@ def test_at_seven_voters_the_old_one_goes_first(witnesses: int) -> None:
     assert [len(step.voters()) for step in steps] == [6, 7]
     assert meet(start.voters(), steps[0].voters())
     assert meet(steps[0].voters(), steps[1].voters())
+
+
+def test_what_was_halfway_is_over_when_another_voter_comes_or_goes() -> None:
+    """And the names of those who left are kept with their ids."""
+    now = made({"a": "voter", "b": "voter", "c": "voter", "d": "observer"})
+    replacement = Replace(MemberId("c"), MemberId("d"))
+
+    def step(now: Configuration, wish: Wish) -> Configuration:
+        then = next_change(now, wish)
+        assert isinstance(then, Configuration), then
+        return at(now, then, LogIndex(now.index + 1))
+
+    halfway = step(now, replacement)
+    assert halfway.replacing == Replacing(MemberId("c"), MemberId("d"))
+    for meanwhile in (Add(seat_of("e")), Amend(MemberId("d"), priority=1)):
+        assert step(step(halfway, meanwhile), replacement).seat(MemberId("c")) is None
+    done = step(halfway, replacement)
+    assert (done.replacing, done.left) == (None, (Left(MemberId("c"), "name-c", "voter"),))
+    assert next_change(done, replacement) is None
+    refused = next_change(step(halfway, Remove(MemberId("b"))), replacement)
+    assert isinstance(refused, Refusal)
+    assert refused.code == "not_observer"
 
 
 def test_names_and_addresses_are_used_once_and_an_amendment_keeps_the_role() -> None:

@@ -1,7 +1,7 @@
 """`tenure member …`: who belongs to the coordination cluster, and changes of it (P7, P8)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar, get_args
 
 import click
@@ -21,6 +21,7 @@ from tenure.leadership.engine import (
     AmendMember,
     AnyChange,
     DemoteMember,
+    FormerMember,
     MemberSeat,
     MembersView,
     MemberView,
@@ -31,6 +32,7 @@ from tenure.leadership.engine import (
 from tenure.leadership.members import Standby, VotingRole
 
 F = TypeVar("F", bound=Callable[..., Any])
+Named = TypeVar("Named", MemberSeat, FormerMember)
 _look_again_s: Final = 0.25
 _PASSING: Final = frozenset({"not_caught_up", "change_pending"})
 """What may have gone by itself a moment later."""
@@ -144,7 +146,8 @@ def replace(
     """Put the observer NEW in the place of OLD: promote it, then remove OLD (at seven voters the other way round)."""
     if role is None:
         with asking.client() as client:
-            seat = _named(list_members(client), old)
+            view = list_members(client)
+        seat = _named(view.members, old) or _named(view.removed[::-1], old)  # halfway, and when it is told again
         role = "witness" if seat is not None and seat.role == "witness" else "voter"
     return _make(asking, ReplaceMember(old, by, role, if_index, dry_run), wait)
 
@@ -183,8 +186,19 @@ def _make(asking: Asking, request: AnyChange, wait_us: int | None = None) -> int
         steps = [f"{number}. {step}" for number, step in enumerate(view.plan, 1)]
         asking.answer(view, "\n".join(steps) or "nothing to do: it is so already")
     else:
-        asking.answer(view, described(view, seen))
+        done = f"{_so_already(request)}: nothing was to be done\n\n" if view.already else ""
+        asking.answer(view, f"{done}{described(view, seen)}")
     return Exit.OK
+
+
+def _so_already(request: AnyChange) -> str:
+    match request:
+        case RemoveMember(member=gone):
+            return f"{gone} was removed already"
+        case ReplaceMember(member=gone, by=by):
+            return f"{gone} was removed already, and {by} votes"
+        case _:
+            return "it is so already"
 
 
 def _changed(client: Client, request: AnyChange, wait_us: int) -> MembersView:
@@ -215,7 +229,7 @@ def _changed(client: Client, request: AnyChange, wait_us: int) -> MembersView:
 def _has_joined(client: Client, request: AnyChange) -> bool:
     match request:
         case ReplaceMember(by=awaited) | PromoteMember(member=awaited):
-            return _named(list_members(client), awaited) is not None
+            return _named(list_members(client).members, awaited) is not None
         case _:
             raise AssertionError("only who shall vote is waited for")
 
@@ -254,6 +268,6 @@ def _row(seat: MemberSeat, seen: MemberView | None) -> list[Cell]:
     ]
 
 
-def _named(view: MembersView, member: str) -> MemberSeat | None:
+def _named(seats: Iterable[Named], member: str) -> Named | None:
     """By its name or id; `NAME@ID` is one of two of a name."""
-    return next((seat for seat in view.members if member in (seat.name, seat.id, f"{seat.name}@{seat.id}")), None)
+    return next((seat for seat in seats if member in (seat.name, seat.id, f"{seat.name}@{seat.id}")), None)

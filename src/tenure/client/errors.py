@@ -204,6 +204,7 @@ _next_steps: Final[dict[Code, str]] = {
     "too_many_voters": "Demote or remove a voter first; observers may be more.",
     "too_many_members": "Remove members that aren't needed.",
     "too_many_witnesses": "Promote it as a voter, or have more voters that hold the state.",
+    "not_observer": "See the roles: `tenure member list`. To take a voter out: `tenure member remove`.",
     "witness_stays": "Remove it and add a member with an empty data directory.",
     "unknown_key": "See the keys that exist: `tenure kv list`.",
     "unknown_member": "See the members' names: `tenure status`.",

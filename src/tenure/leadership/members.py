@@ -30,6 +30,14 @@ class MemberSeat(Struct, frozen=True):
     standby: Standby = "no"
 
 
+class FormerMember(Struct, frozen=True):
+    """One that was removed, and what it was."""
+
+    id: MemberId
+    name: str
+    role: Role
+
+
 class Founding(Struct, frozen=True):
     """What every member's state begins with: the first lineage nonce, the first stamp of terms, the first members."""
 
@@ -39,7 +47,9 @@ class Founding(Struct, frozen=True):
 
 
 class MembersView(Struct, frozen=True, tag="members", omit_defaults=True):
-    """The members in force since log index `index`. `plan`: the steps that a dry run would take, in words."""
+    """The members in force since log index `index`. `plan`: the steps that a dry run would take, in words. `already`:
+    what was asked for was so, and nothing was done. `removed`: the last that left, the newest last.
+    """
 
     cluster_id: str
     lineage: tuple[Nonce, ...]
@@ -47,6 +57,8 @@ class MembersView(Struct, frozen=True, tag="members", omit_defaults=True):
     members: tuple[MemberSeat, ...]
     founding: Founding | None = None
     plan: tuple[str, ...] = ()
+    already: bool = False
+    removed: tuple[FormerMember, ...] = ()
 
 
 class ListMembers(Request[MembersView], frozen=True, tag="list_members"):

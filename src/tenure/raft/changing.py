@@ -13,7 +13,7 @@ from tenure.raft import census, configurations, membership, quorum, reads, repli
 from tenure.raft.disk import promise_number
 from tenure.raft.entries import CONFIGURATION, Configuration, encode_configuration
 from tenure.raft.events import ChangeMembership
-from tenure.raft.membership import Refusal
+from tenure.raft.membership import Refusal, Wish
 from tenure.raft.messages import DurableProbe
 from tenure.raft.ready import Accepted, ChangeEnded, Refused
 from tenure.raft.roll import RollCall
@@ -70,10 +70,12 @@ def due(leader: Leader) -> Instant:
 def _missing(core: Core, leader: Leader, then: Configuration, call: RollCall) -> Refusal | None:
     """What a roll call still lacks: a majority of those who will count, and who is new among them."""
     there = census.present(core, leader, call)
-    for voter in _newcomers(core, then):
+    for voter in _newcomers(core, call.event.wish, then):
         if voter not in there:
             text = f"{_name(then, voter)} is not connected, or its disk does not answer; wait until it has caught up"
             return Refusal("not_caught_up", text)
+        if leader.progress[voter].match < core.configuration.index:
+            return _lags(core, leader, voter)
     return None if quorum.reached(then.voters(), there) else _loses(then, there)
 
 
@@ -103,7 +105,7 @@ def _step(core: Core, event: ChangeMembership, called: RollCall | None) -> None:
     if then is None:
         _end(core, event, None)
         return
-    unsafe = _unsafe(core, leader, then, called)
+    unsafe = _unsafe(core, leader, event.wish, then, called)
     if unsafe is not None:
         _end(core, event, unsafe)
     elif called is None and _counts_others(now, then):
@@ -121,15 +123,18 @@ def _call(core: Core, leader: Leader, event: ChangeMembership, then: Configurati
     if len(leader.calls) >= _calls_max:
         core.refused.append(Refused(event.token, "overloaded", core.me))
         return
-    number = replication.probe_disks(core, leader, then.voters())
+    comes = (voter for voter in _newcomers(core, event.wish, then) if voter not in then.voters())
+    number = replication.probe_disks(core, leader, (*then.voters(), *comes))
     patience_us = max(core.settings.timeout_max_us, 4 * core.timing.rtt_p99) + core.timing.disk_stall
-    call = RollCall(event, number, promise_number(core), core.now, after(core.now, patience_us))
+    ends_at = min(after(core.now, patience_us), event.until)
+    call = RollCall(event, number, promise_number(core), core.now, ends_at)
     leader.calls.append(call)
 
 
 def _append(core: Core, leader: Leader, event: ChangeMembership, then: Configuration) -> None:
     index = LogIndex(core.log.last_index + 1)
-    then = membership.at(membership.intends(core.configuration, then, heals=event.heals), index)
+    now = core.configuration
+    then = membership.at(now, membership.intends(now, then, heals=event.heals), index)
     entry = replication.append(core, leader, CONFIGURATION, encode_configuration(then))
     core.trace("configuration", index=index, voters=len(then.voters()), members=len(then.seats))
     configurations.take(core, then)
@@ -148,31 +153,39 @@ def _counts_others(now: Configuration, then: Configuration) -> bool:
     return set(now.voters()) != set(then.voters())
 
 
-def _newcomers(core: Core, then: Configuration) -> list[MemberId]:
-    now = core.configuration.voters()
-    return [voter for voter in then.voters() if voter not in now and voter != core.me]
+def _newcomers(core: Core, wish: Wish, then: Configuration) -> list[MemberId]:
+    """Also who shall vote only behind the step at hand: where the old one leaves first it is too late then."""
+    return [voter for voter in membership.joins(core.configuration, wish, then) if voter != core.me]
 
 
-def _unsafe(core: Core, leader: Leader, then: Configuration, called: RollCall | None) -> Refusal | None:
+def _unsafe(core: Core, leader: Leader, wish: Wish, then: Configuration, called: RollCall | None) -> Refusal | None:
     """What the leader of the moment knows against it: the quorum to come must be alive and not wait for a laggard."""
     now = core.configuration
     for seat in then.seats:
         if now.seat(seat.id) is None and any(before.id in core.links for before in membership.former(now, seat)):
             return Refusal("address_in_use", f"{seat.name} at {seat.peer} is there: its disk is not lost")
     alive, promising = census.dependable(core, leader), census.promising(core, leader)
-    for voter in _newcomers(core, then):
+    for voter in _newcomers(core, wish, then):
         if called is None and voter in promising and voter not in alive:
             continue  # a new leader hasn't heard it yet, nor how far it is: the roll will tell
+        if voter not in alive:
+            return Refusal("not_caught_up", f"{_name(now, voter)} is not connected; wait until it has caught up")
         match = leader.progress[voter].match
-        lag = core.log.last_index - match
         # Below `now.index` it doesn't know yet who the members are: after an unclean stop it would wait, for its vote,
-        # for some who may have left long ago (P1.3).
-        if voter not in alive or lag > core.settings.promote_lag_max or match < now.index:
-            what = f"lags by {lag} entries" if voter in alive else "is not connected"
-            return Refusal("not_caught_up", f"{_name(now, voter)} {what}; wait until it has caught up")
+        # for some who may have left long ago (P1.3). While the roll is called it may still come to know them.
+        knows = match >= now.index or called is None
+        if core.log.last_index - match > core.settings.promote_lag_max or not knows:
+            return _lags(core, leader, voter)
     if _counts_others(now, then) and not quorum.reached(then.voters(), promising):
         return _loses(then, promising)
     return None
+
+
+def _lags(core: Core, leader: Leader, voter: MemberId) -> Refusal:
+    lag = core.log.last_index - leader.progress[voter].match
+    entries = "1 entry" if lag == 1 else f"{lag} entries"
+    text = f"{_name(core.configuration, voter)} lags by {entries}; wait until it has caught up"
+    return Refusal("not_caught_up", text)
 
 
 def _loses(then: Configuration, there: set[MemberId]) -> Refusal:

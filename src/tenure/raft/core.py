@@ -211,6 +211,11 @@ class Raft:
         return role.rounds[0].number if isinstance(role, Leader) and role.rounds else None
 
     @property
+    def calls_the_roll(self) -> bool:
+        """On the leader: a change of the members waits for signs of life (ADR 0033)."""
+        return isinstance(self._core.role, Leader) and bool(self._core.role.calls)
+
+    @property
     def won_at(self) -> Instant | None:
         """When this member won the term that it leads."""
         return self._core.role.won_at if isinstance(self._core.role, Leader) else None
@@ -309,6 +314,8 @@ class Raft:
                 following.on_append(core, sender, message)
             case AppendReply() as message:
                 replication.on_append_reply(core, sender, message)
+                if isinstance(core.role, Leader) and core.role.calls:
+                    changing.heard(core, core.role, sender)
             case Heartbeat() as message:
                 following.on_heartbeat(core, sender, message)
             case HeartbeatReply() as message:

@@ -52,16 +52,36 @@ class Wanted(Struct, frozen=True):
     witnesses: int
 
 
+class Left(Struct, frozen=True):
+    """A member that left, how it was called and what it was: who tells its removal again, or what replaces it, says the
+    name.
+    """
+
+    id: MemberId
+    name: str
+    role: Literal["voter", "witness", "observer"]
+
+
+class Replacing(Struct, frozen=True):
+    """`by` was promoted to vote in the place of `member`, which is yet to leave (P7.2)."""
+
+    member: MemberId
+    by: MemberId
+
+
 class Configuration(Struct, frozen=True):
     """Who belongs to the cluster since log index `index` (0: founding). `removed`: ids that left and never return.
 
     `wanted` is what the operator last made it, while the autopilot is on its way back there; None: just what it is.
+    `replacing`: an operator's replacement is halfway. `left`: the last of `removed`, with their names.
     """
 
     index: LogIndex
     seats: tuple[Seat, ...]
     removed: tuple[MemberId, ...] = ()
     wanted: Wanted | None = None
+    replacing: Replacing | None = None
+    left: tuple[Left, ...] = ()
 
     def has(self) -> Wanted:
         """How many vote now."""

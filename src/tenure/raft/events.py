@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from tenure.base.ids import BatchNumber, Boot, ConsensusTerm, LogIndex, MemberId
+from tenure.base.instants import NEVER, Instant
 from tenure.raft.entries import Image
 from tenure.raft.membership import Wish
 from tenure.raft.messages import Envelope, Evidence
@@ -79,7 +80,8 @@ class Transfer(Struct, frozen=True, gc=False):
 class ChangeMembership(Struct, frozen=True, gc=False):
     """Take the next step towards `wish` (P7). The answer is `Accepted`, `Refused` or a `ChangeEnded`. `expected_index`:
     refuse unless the configuration in force has just that index. `dry_run`: only say what would be done. `heals`: the
-    autopilot's, on its way back to as many voters as the operator wanted.
+    autopilot's, on its way back to as many voters as the operator wanted. `until`: nothing is begun after that, for
+    whoever asked has been told by then that it wasn't.
     """
 
     token: int
@@ -87,6 +89,7 @@ class ChangeMembership(Struct, frozen=True, gc=False):
     expected_index: LogIndex | None = None
     dry_run: bool = False
     heals: bool = False
+    until: Instant = NEVER
 
 
 class Resign(Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from tenure.base.ids import LogIndex, MemberId
-from tenure.raft.entries import Configuration, Seat, Standby, voters_max
+from tenure.raft.entries import Configuration, Left, Replacing, Seat, Standby, voters_max
 
 members_max: Final = 31
 """Voters and observers together: each costs the leader heartbeats and appends."""
@@ -101,6 +101,14 @@ def next_change(now: Configuration, wish: Wish) -> Configuration | Refusal | Non
             return _amend(now, wish)
 
 
+def joins(now: Configuration, wish: Wish, then: Configuration) -> tuple[MemberId, ...]:
+    """Who doesn't vote yet and shall: from the step to `then` on, or behind it, where somebody leaves first (P7.2)."""
+    voters = now.voters()
+    if isinstance(wish, Replace):
+        return () if wish.by in voters else (wish.by,)
+    return tuple(voter for voter in then.voters() if voter not in voters)
+
+
 def moves(now: Configuration, then: Configuration) -> MemberId | None:
     """The voter whom the step from `now` to `then` takes out of the quorum, if it takes one."""
     return next((voter for voter in now.voters() if voter not in then.voters()), None)
@@ -127,7 +135,7 @@ def _known(now: Configuration, member: MemberId) -> Seat | Refusal:
         return seat
     if member in now.removed:
         return Refusal("was_removed", f"member {member} was removed; it can only come back under a new id")
-    return Refusal("unknown_member", f"no member has the id {member}")
+    return _unknown(member)
 
 
 def _add(now: Configuration, wish: Add) -> Configuration | Refusal | None:
@@ -190,31 +198,41 @@ def _remove(now: Configuration, member: MemberId) -> Configuration | Refusal | N
     seat = now.seat(member)
     if seat is None:
         return None if member in now.removed else _unknown(member)
-    left = tuple(other for other in now.seats if other.id != member)
     removed = (*now.removed, member)[-removed_kept_max:]
-    return refusal(msgspec.structs.replace(now, seats=left, removed=removed))
+    return refusal(msgspec.structs.replace(_without(now, member), removed=removed))
 
 
 def _unknown(member: MemberId) -> Refusal:
-    return Refusal("unknown_member", f"no member has the id {member}")
+    return Refusal("unknown_member", f"no member has the name or the id {member}")
 
 
 def _replace(now: Configuration, wish: Replace) -> Configuration | Refusal | None:
-    """P7.2: never both at once ({A,B,C} → {A,B,D}: the quorums {A,C} and {B,D} don't meet)."""
-    if wish.member == wish.by:
-        return Refusal("id_in_use", f"{wish.by} can't take its own place")
-    new = _known(now, wish.by)
+    """P7.2: never both at once ({A,B,C} → {A,B,D}: the quorums {A,C} and {B,D} don't meet). Nothing is begun that can't
+    be ended: what comes of it in the end is judged before the first step.
+    """
+    new, old = _known(now, wish.by), now.seat(wish.member)
     if isinstance(new, Refusal):
         return new
-    if now.seat(wish.member) is None and wish.member not in now.removed:
+    if wish.member == wish.by:
+        return Refusal("id_in_use", f"{new.name} can't take its own place")
+    if old is None and wish.member not in now.removed:
         return _unknown(wish.member)
+    halfway = Replacing(wish.member, wish.by)
     promoted = _promote(now, wish.by, wish.role)
     if promoted is None:
+        if old is not None and now.replacing != halfway:
+            text = f"{new.name} is a {new.role} already; only an observer can take the place of {old.name}"
+            return Refusal("not_observer", text)
         return _remove(now, wish.member)
-    if isinstance(promoted, Refusal) and promoted.code in {"too_many_voters", "too_many_witnesses"}:
-        old = now.seat(wish.member)
-        if old is not None and old.role != "observer":
-            return _remove(now, wish.member)  # at seven voters, and between witnesses, the old one goes first
+    if old is None or new.role != "observer":
+        return promoted
+    end = refusal(_seated(_without(now, old.id), msgspec.structs.replace(new, role=wish.role)))
+    if isinstance(end, Refusal):
+        return end
+    if isinstance(promoted, Configuration):
+        return msgspec.structs.replace(promoted, replacing=halfway)
+    if promoted.code in {"too_many_voters", "too_many_witnesses"} and old.role != "observer":
+        return _remove(now, wish.member)  # at seven voters, and between witnesses, the old one goes first
     return promoted
 
 
@@ -239,6 +257,10 @@ def _with(now: Configuration, seats: tuple[Seat, ...]) -> Configuration:
     return msgspec.structs.replace(now, seats=seats)
 
 
+def _without(now: Configuration, member: MemberId) -> Configuration:
+    return _with(now, tuple(seat for seat in now.seats if seat.id != member))
+
+
 def _seated(now: Configuration, changed: Seat) -> Configuration:
     return _with(now, tuple(changed if seat.id == changed.id else seat for seat in now.seats))
 
@@ -258,6 +280,11 @@ def refusal(then: Configuration) -> Configuration | Refusal:
     return then
 
 
-def at(then: Configuration, index: LogIndex) -> Configuration:
-    """The configuration with the index of its entry."""
-    return msgspec.structs.replace(then, index=index)
+def at(now: Configuration, then: Configuration, index: LogIndex) -> Configuration:
+    """`then` with the index of its entry, and with what `now` alone can tell: how they were called who leave. What was
+    halfway is over when somebody else comes or goes among the voters.
+    """
+    gone = tuple(Left(seat.id, seat.name, seat.role) for seat in now.seats if then.seat(seat.id) is None)
+    left = (*now.left, *gone)[-removed_kept_max:]
+    is_over = then.replacing == now.replacing and set(then.voters()) != set(now.voters())
+    return msgspec.structs.replace(then, index=index, left=left, replacing=None if is_over else then.replacing)

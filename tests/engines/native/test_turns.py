@@ -3,7 +3,7 @@
 from tenure.base.ids import BatchNumber, Boot, MemberId
 from tenure.base.instants import MS, Instant
 from tenure.engines.native.inputs import PeerFrame
-from tenure.leadership.engine import KvGet, KvPut, KvWritten
+from tenure.leadership.engine import DemoteMember, KvGet, KvPut, KvWritten
 from tenure.raft.entries import COMMAND, NOOP
 from tenure.raft.messages import HeartbeatReply
 from tests.engines.native.cluster import WALL, Cluster, Site
@@ -106,3 +106,20 @@ def test_only_an_answer_that_can_end_the_oldest_round_is_waited_for() -> None:
     cluster.cut.clear()
     cluster.run(1_000, until=lambda: token in leader.answers)
     assert waiting() is None
+
+
+def test_while_the_roll_is_called_every_sign_of_life_is_waited_for() -> None:
+    """Else a change of the members stands still until the next beat (ADR 0033)."""
+    cluster = Split(3)
+    cluster.run(1_000)
+    leader = cluster.leader
+    gone = next(site.name for site in cluster.sites if site is not leader)
+    reply = HeartbeatReply(leader.alive.raft.term, Boot("any"), 10**6, BatchNumber(1), 1)
+    assert not leader.alive.awaits(reply)
+    cluster.cut = {site.member for site in cluster.sites if site is not leader}
+    token = cluster.ask(leader, DemoteMember(gone))
+    cluster.run(5)
+    assert leader.alive.awaits(reply)
+    cluster.cut.clear()
+    cluster.run(1_000, until=lambda: token in leader.answers)
+    assert not leader.alive.awaits(reply)

@@ -17,6 +17,7 @@ from tenure.leadership.members import (
     AmendMember,
     AnyChange,
     DemoteMember,
+    FormerMember,
     Founding,
     MemberSeat,
     MembersView,
@@ -64,6 +65,18 @@ class Changes:
         named = [seat.id for seat in seats if member in (seat.name, f"{seat.name}@{seat.id}")]
         return named[0] if len(named) == 1 else member
 
+    def _once_called(self, request: AnyChange) -> AnyChange:
+        """Who has left is still known by its name, if nobody else has that name: a removal may be told again. Not so
+        who is to be promoted: whoever is awaited under a former name is another member.
+        """
+        if not isinstance(request, RemoveMember | ReplaceMember):
+            return request
+        configuration, asked = self._replica.raft.configuration, request.member
+        if any(asked in (seat.id, seat.name, f"{seat.name}@{seat.id}") for seat in configuration.seats):
+            return request
+        gone = [one.id for one in configuration.left if asked in (one.name, f"{one.name}@{one.id}")]
+        return msgspec.structs.replace(request, member=gone[-1]) if gone else request
+
     def _which(self, request: AnyChange, refusal: Refusal) -> Refusal:
         """A name that is no id: of nobody, or of two."""
         if isinstance(request, AddMember) or refusal.code != "unknown_member":
@@ -80,6 +93,7 @@ class Changes:
         """On the leader: the next step."""
         request = pending.request
         assert isinstance(request, AnyChange)
+        request = pending.request = self._once_called(request)
         expected = LogIndex(request.if_index) if request.if_index is not None else None
         if isinstance(request, AddMember) and request.speaks < self._replica.raft.feature:  # P10
             feature = self._replica.raft.feature
@@ -89,11 +103,13 @@ class Changes:
             self._desk.answer(key, pending, Refused("version_too_old", text, field="speaks"))
             return
         pending.stage = PROPOSED
-        self._replica.turn.events.append(ChangeMembership(key, _wish(request), expected, request.dry_run))
+        change = ChangeMembership(key, _wish(request), expected, request.dry_run, until=pending.deadline)
+        self._replica.turn.events.append(change)
 
     def applied(self, pending: Pending) -> None:
         """A step of it is committed: the members are no longer those that it was asked for."""
         if isinstance(pending.request, AnyChange):
+            pending.advanced = True
             pending.request = msgspec.structs.replace(pending.request, if_index=None)
 
     def ended(self, ended: ChangeEnded) -> None:
@@ -108,7 +124,8 @@ class Changes:
             self._desk.answer(ended.token, pending, refused_as(self._which(request, ended.refusal)))
         elif ended.outcome == "done" or request.dry_run:
             plan = self._plan(request) if request.dry_run else ()
-            self._desk.answer(ended.token, pending, view(self._replica, plan))
+            already = ended.outcome == "done" and not (request.dry_run or pending.advanced)
+            self._desk.answer(ended.token, pending, view(self._replica, plan, already=already))
         else:  # the leader itself is to leave (P7.3)
             token = self._desk.book.fresh_key()
             self._handing[token] = ended.token
@@ -206,7 +223,7 @@ def seats_of(configuration: Configuration) -> tuple[MemberSeat, ...]:
     )
 
 
-def view(replica: "Replica", plan: tuple[str, ...] = ()) -> MembersView:
+def view(replica: "Replica", plan: tuple[str, ...] = (), *, already: bool = False) -> MembersView:
     """Who belongs to the cluster, as this member has it."""
     configuration, record = replica.raft.configuration, replica.record
     return MembersView(
@@ -216,6 +233,8 @@ def view(replica: "Replica", plan: tuple[str, ...] = ()) -> MembersView:
         members=seats_of(configuration),
         founding=founding_of(record) if record is not None else None,
         plan=plan,
+        already=already,
+        removed=tuple(FormerMember(one.id, one.name, one.role) for one in configuration.left),
     )
 
 

@@ -271,6 +271,7 @@ class Desk:
             if (pending.doubtful or pending.stage in (PROPOSED, FORWARDED)) and kind_of[type(pending.request)] in (
                 PROPOSAL,
                 STEPDOWN,
+                CHANGE,
             ):
                 reason += "; the change may still take effect"
             self.answer(key, pending, Refused("no_quorum", reason, retry_after_ms=self._limits.retry_after_ms))

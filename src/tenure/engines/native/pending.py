@@ -100,7 +100,8 @@ kind_of: Final[dict[type, int]] = {
 
 class Pending(Struct, gc=False):
     """One request and where it stands. `peer` is the member that passed it on, None if it was asked here. `doubtful`:
-    it was sent or proposed before, and that one may still take effect.
+    it was sent or proposed before, and that one may still take effect. `advanced`: a step of a change
+    of the members was taken here.
     """
 
     token: int
@@ -114,6 +115,7 @@ class Pending(Struct, gc=False):
     sent_at: Instant = Instant(0)
     begun: Stepped | None = None
     doubtful: bool = False
+    advanced: bool = False
 
 
 class Book:

@@ -422,9 +422,12 @@ class Replica:
         self.pilot = Pilot(self, turn.now)
 
     def awaits(self, reply: HeartbeatReply) -> bool:
-        """Whether this answer to a heartbeat may let something go on: the oldest round, or what makes us serve."""
+        """Whether this answer to a heartbeat may let something go on: the oldest round, a change of the members that
+        waits for signs of life, or what makes us serve.
+        """
         awaited = self.raft.awaited_beat
-        return not self._lead[3] or (awaited is not None and reply.number >= awaited)
+        is_of_round = awaited is not None and reply.number >= awaited
+        return is_of_round or not self._lead[3] or self.raft.calls_the_roll
 
     # --- for views --------------------------------------------------------------------------------------------------
 
