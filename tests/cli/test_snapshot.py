@@ -160,15 +160,73 @@ def test_recover_does_it_when_it_is_meant(tenure: Tenure, tmp_path: Path) -> Non
     assert kept.name.startswith("m1.before-recovery-")
     assert (kept / "tenure.db").exists()
     assert [member["peer"] for member in said.json["members"]] == ["10.0.0.1:8369"], "it keeps its address"
-    again = tenure("recover", "--data-dir", str(where), "--json").json
+    again = tenure("recover", "--data-dir", str(where), "--again", "--json").json
     assert again["lineage"] == said.json["lineage"]
     assert again["lost"] == []
+
+
+@pytest.mark.parametrize("meant", [(), ("--majority-is-lost-for-ever",)])
+def test_recover_of_what_was_recovered_is_refused_unless_it_is_told_so(
+    tenure: Tenure, tmp_path: Path, meant: tuple[str, ...]
+) -> None:
+    """The only voter needs nobody: another lineage would be another cluster, for nothing."""
+    where = stopped_member(tmp_path / "m1")
+    recover = ("recover", "--data-dir", str(where))
+    first = tenure(*recover, "--majority-is-lost-for-ever", "--json").json
+    there = sorted(path.name for path in tmp_path.iterdir())
+    refused = tenure(*recover, *meant)
+    assert (refused.code, refused.out) == (8, "")
+    assert "m1 is the only voter of its cluster" in refused.err
+    assert "recovered or restored already" in refused.err
+    assert "start it as before" in refused.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
+    dry = tenure(*recover, "--again")
+    assert "tenure recover --data-dir" in dry.out
+    assert dry.out.splitlines()[-1].endswith("--again --majority-is-lost-for-ever")
+    again = tenure(*recover, "--again", "--majority-is-lost-for-ever", "--json").json
+    assert again["lineage"][:-1] == first["lineage"]
+
+
+def test_recover_of_one_whose_cluster_may_have_had_another_voter_is_not_refused(tenure: Tenure, tmp_path: Path) -> None:
+    """Whether the last change was decided nobody can say (P7.1)."""
+    where = changed(stopped_member(tmp_path / "m1"), (M1, M2), (M1, M4))
+    assert tenure("recover", "--data-dir", str(where)).code == 0
+    changed(where, (M1,))
+    refused = tenure("recover", "--data-dir", str(where))
+    assert (refused.code, "already" in refused.err) == (8, False), "an observer counts for nothing"
+
+
+def test_recover_in_the_directory_itself(tenure: Tenure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = stopped_member(tmp_path / "m1")
+    monkeypatch.chdir(where)
+    assert tenure("recover", "--data-dir", ".").code == 0
+    said = tenure("recover", "--data-dir", ".", "--majority-is-lost-for-ever", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert Path(said.json["kept"]).parent == tmp_path
+    assert said.json["data_dir"] == str(where)
+    assert tenure("recover", "--data-dir", str(where), "--again", "--json").json["lineage"] == said.json["lineage"]
+
+
+def test_recover_through_a_link_leaves_the_link(tenure: Tenure, tmp_path: Path) -> None:
+    where = stopped_member(tmp_path / "disk" / "m1")
+    link = tmp_path / "data"
+    link.symlink_to(where)
+    said = tenure("recover", "--data-dir", str(link), "--majority-is-lost-for-ever", "--json")
+    assert Path(said.json["kept"]).parent == where.parent
+    assert link.resolve() == where
 
 
 def test_recover_of_nothing(tenure: Tenure, tmp_path: Path) -> None:
     said = tenure("recover", "--data-dir", str(tmp_path / "nothing"))
     assert (said.code, "holds no member" in said.err) == (1, True)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_recover_of_a_wrong_directory_leaves_it_as_it_was(tenure: Tenure, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    said = tenure("recover", "--data-dir", str(tmp_path))
+    assert (said.code, "holds no member" in said.err) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
 def test_recover_names_the_members_of_the_log(tenure: Tenure, tmp_path: Path) -> None:

@@ -208,6 +208,16 @@ REVIVING = (
         ("server/test_recovering.py::test_the_members_are_those_of_the_log_and_not_of_the_snapshot",),
     ),
     Mutant(
+        "only-voter-is-recovered-again", "P1.4", "server/recovering.py",
+        "        return all(one.voters() == (self.member,) for one in self._possible())\n",
+        "        return not self.seats\n",
+        "a recovery that is told again makes another cluster, with another lineage",
+        (
+            "cli/test_snapshot.py::test_recover_of_what_was_recovered_is_refused_unless_it_is_told_so",
+            "cli/test_snapshot.py::test_recover_of_one_whose_cluster_may_have_had_another_voter_is_not_refused",
+        ),
+    ),
+    Mutant(
         "recovered-from-the-snapshot-alone", "P1.4", "server/recovering.py",
         "            machine.apply(entry.index, entry.term, entry.data)\n",
         "            pass\n",

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tenure.base.ids import BatchNumber, LogIndex, MemberId
 from tenure.raft.entries import CONFIGURATION, Entry, Seat
 from tenure.raft.ready import Batch
-from tenure.server.recovering import examine, recover
+from tenure.server.recovering import Unmovable, examine, recover
 from tenure.server.reviving import TooNew
 from tenure.storage import Store
 from tests.server.past import NOW, SEATS, changed, drawn, joined_member, stopped_member
@@ -53,6 +53,18 @@ def test_one_whose_removal_may_not_have_been_decided_keeps_its_address(tmp_path:
     remains = examine(changed(stopped_member(tmp_path / "m1"), SEATS[1:]))
     assert (remains.peer, remains.others) == (SEATS[0].peer, SEATS[1:])
     assert remains.seats == SEATS[:1]
+
+
+def test_a_directory_that_can_t_be_put_aside_stays_as_it_is(tmp_path: Path) -> None:
+    """As a mount point can't: here something has the name that it would get."""
+    directory = stopped_member(tmp_path / "m1")
+    remains = examine(directory)
+    taken = tmp_path / f"m1.before-recovery-{drawn()()}"
+    (taken / "something").mkdir(parents=True)
+    with pytest.raises(Unmovable, match="nothing was changed"):
+        recover(directory, remains, peer="10.0.0.1:8369", floor=None, wall=NOW, draw=drawn())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m1", taken.name]
+    assert examine(directory).lineage == remains.lineage
 
 
 def test_a_configuration_that_this_program_does_not_know_is_refused(tmp_path: Path) -> None:

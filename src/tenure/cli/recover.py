@@ -10,7 +10,7 @@ import click
 from tenure.base.errors import Invalid
 from tenure.base.instants import WallMs
 from tenure.cli import printing
-from tenure.cli.exits import Exit
+from tenure.cli.exits import Exit, Unsafe
 from tenure.cli.snapshot import facts_of, served, told
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tenure.server.recovering import Remains
 
 _MEANT = "--majority-is-lost-for-ever"
+_AGAIN = "--again"
 _OBSERVER = (
     "in no quorum, so any number of acknowledged writes may be missing here, not just the last. "
     "If a voter survives, compare (term, index) first."
@@ -43,8 +44,11 @@ _NO_SEAT = (
 @click.option("--peer", metavar="HOST:PORT", help="Its peer address, if that is to be another.")
 @click.option("--term-floor", type=int, help="No term below this is granted (when the wall clock can't be trusted).")
 @click.option(_MEANT, "meant", is_flag=True, help="Do it. Without this it is only said what would be done.")
+@click.option(_AGAIN, is_flag=True, help="Even if it is the only voter of its cluster, as after a recovery.")
 @click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
-def command(*, data_dir: Path, peer: str | None, term_floor: int | None, meant: bool, as_json: bool) -> int:
+def command(
+    *, data_dir: Path, peer: str | None, term_floor: int | None, meant: bool, again: bool, as_json: bool
+) -> int:
     """Make a new cluster of one out of a surviving member, when the majority is lost FOR EVER.
 
     What only the lost members had is lost, acknowledged or not. If any of them runs again there are two clusters.
@@ -57,7 +61,10 @@ def command(*, data_dir: Path, peer: str | None, term_floor: int | None, meant: 
     if term_floor is not None:
         founding_stamp(wall, term_floor)  # refused here, or a dry run would recommend what will be refused
     given = None if peer is None else str(served({"peer": peer}).advertise_peer)
+    data_dir = data_dir.resolve()
     remains = examine(data_dir)
+    if remains.needs_nobody and not again:
+        raise Unsafe(_not_lost(data_dir, remains))
     at = given or remains.peer
     if at is None:
         raise Invalid("peer", "this member has no seat whose address could be kept; give --peer HOST:PORT")
@@ -65,7 +72,7 @@ def command(*, data_dir: Path, peer: str | None, term_floor: int | None, meant: 
         if as_json:
             printing.say(printing.json_line({"dry_run": True, **_facts(remains)}))
         else:
-            printing.say(_described(data_dir, remains, _to_do_it(data_dir, given, term_floor)))
+            printing.say(_described(data_dir, remains, _to_do_it(data_dir, given, term_floor, again)))
         return Exit.OK
     made, kept = recover(data_dir, remains, peer=at, floor=term_floor, wall=wall)
     if as_json:
@@ -127,13 +134,23 @@ def _warnings(remains: "Remains") -> list[str]:
     return found
 
 
-def _to_do_it(data_dir: Path, peer: str | None, term_floor: int | None) -> str:
+def _not_lost(data_dir: Path, remains: "Remains") -> str:
+    before = " It was recovered or restored already." if len(remains.lineage) > 1 else ""
+    return (
+        f"{data_dir}: {remains.name} is the only voter of its cluster, so no majority is lost.{before} "
+        f"Next step: start it as before. To make yet another cluster of it: {_AGAIN}"
+    )
+
+
+def _to_do_it(data_dir: Path, peer: str | None, term_floor: int | None, again: bool) -> str:
     """The command for the deed, with all that was given to the dry run: it is pasted into a shell."""
     words = ["tenure", "recover", "--data-dir", str(data_dir)]
     if peer is not None:
         words += ["--peer", peer]
     if term_floor is not None:
         words += ["--term-floor", str(term_floor)]
+    if again:
+        words.append(_AGAIN)
     return shlex.join([*words, _MEANT])
 
 

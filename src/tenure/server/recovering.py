@@ -5,6 +5,7 @@ what may never have been acknowledged to anybody. The old directory stays beside
 """
 
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -29,12 +30,17 @@ from tenure.raft.entries import (
 from tenure.server.reviving import Heir, Revived, TooNew, check_feature, revive
 from tenure.server.snapshot_files import sync
 from tenure.storage import Store
+from tenure.storage.folder import Folder
 
 reason: Final = "the cluster was recovered from one member"
 
 
 class NothingThere(TenureError):
     """The directory holds no member of a cluster."""
+
+
+class Unmovable(TenureError):
+    """The directory can't be put aside."""
 
 
 class Remains(Struct, frozen=True):
@@ -70,6 +76,11 @@ class Remains(Struct, frozen=True):
         return tuple(seat for one in self._possible() if (seat := one.seat(self.member)) is not None)
 
     @property
+    def needs_nobody(self) -> bool:
+        """It is the only voter, whichever configuration is the committed one: no majority is lost."""
+        return all(one.voters() == (self.member,) for one in self._possible())
+
+    @property
     def others(self) -> tuple[Seat, ...]:
         """Everybody else who belongs to the cluster by the last configuration, and then by the one before alone: who is
         in either may have what nobody else has, and must never run again.
@@ -86,7 +97,7 @@ class Remains(Struct, frozen=True):
 
 def examine(directory: Path) -> Remains:
     """Read it all, and leave it as it was. Raises `StorageError`, `UnknownCommand`, `TooNew`, `NothingThere`."""
-    if not directory.is_dir() or not any(directory.iterdir()):
+    if not directory.is_dir() or Folder(directory).is_unmade():
         raise NothingThere(f"{directory} holds no member. Next step: give the --data-dir of the surviving one")
     opened = Store.open(directory, directory.name)
     try:
@@ -159,7 +170,10 @@ def recover(
     wall: WallMs,
     draw: Callable[[], str] = lambda: secrets.token_hex(8),
 ) -> tuple[Revived, Path]:
-    """Make the new directory in the old one's place; where the old one is now."""
+    """Make the new directory in the old one's place; where the old one is now. Raises as `revive`, and `Unmovable`."""
+    directory = directory.resolve()  # `.` has no name, and a link stays one
+    if not directory.name:
+        raise Unmovable(f"{directory} has no place beside it. Next step: move what it holds to a directory of its own")
     fresh = directory.with_name(f".{directory.name}.recovered")
     heir = Heir(remains.name, peer, fresh)
     revived = revive(
@@ -174,7 +188,14 @@ def recover(
         draw=draw,
     )
     kept = directory.with_name(f"{directory.name}.before-recovery-{revived.lineage[-1]}")
-    directory.rename(kept)
+    try:
+        directory.rename(kept)
+    except OSError as error:
+        shutil.rmtree(fresh)
+        raise Unmovable(
+            f"{directory} can't be renamed to {kept.name}, and nothing was changed: {error.strerror}. Next step: if it "
+            "is a mount point, move what it holds to a directory below it, and give that one with --data-dir"
+        ) from error
     fresh.rename(directory)
     sync(directory.parent)
     return revived, kept
