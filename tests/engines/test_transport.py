@@ -617,6 +617,35 @@ def test_round_trips_are_measured_for_each_peer(tell: Tell) -> None:
     tell(story)
 
 
+def test_a_dial_that_is_given_up_at_the_moment_it_succeeds_leaves_nothing(tell: Tell) -> None:
+    """Our own process stood still meanwhile. The loop closes that connection, and tells nobody that it ends."""
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        two = await member(identity(2))
+        heard, limits = Heard(), Limits(dial_timeout_ms=50, handshake_timeout_ms=60, ping_every_ms=10)
+        stalls = [2 * limits.dial_timeout_ms / 1000] * 2
+
+        def identify(_: MemberId | None) -> Hello:
+            ends = time.monotonic() + (stalls.pop() if stalls else 0)
+            while time.monotonic() < ends:
+                pass
+            return identity(1)
+
+        one = Transport(identify, b"s", heard, BootTime(), limits)
+        await one.start("127.0.0.1", 0)
+        one.set_peers({two.me.member: two.address})
+        await heard.until(lambda: heard.open)
+        await heard.until(lambda: len(heard.rtts) >= 10)  # longer than any handshake may take
+        assert (stalls, heard.rejected) == ([], [])
+        await one.stop()
+        await end(two)
+
+    errors: list[dict[str, Any]] = []
+    tell(story)
+    assert errors == []
+
+
 def test_a_stop_while_nobody_answers_is_quick_and_leaves_nothing(tell: Tell) -> None:
     async def story() -> None:
         came = asyncio.Event()

@@ -177,7 +177,8 @@ class Link:
         except (TimeoutError, OSError, ValueError):
             return False
         finally:
-            if outbound is None:
+            if outbound is None and self._dialed is not None:
+                self._dialed.give_up()
                 self._dialed = None
         return await asyncio.shield(outbound.ended)
 
@@ -257,6 +258,15 @@ class Outbound(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._finish()
+
+    def give_up(self) -> None:
+        """The dial has failed. If that was at the moment in which it succeeded (our process stood still meanwhile),
+        uvloop closes the transport and never tells of its end.
+        """
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
+        self._transport = None
 
     def _finish(self) -> None:
         if self._timeout is not None:
