@@ -386,6 +386,20 @@ OBSERVERS = (
         ("raft/test_freshness.py::test_what_was_committed_when_an_answer_left_is_there_once_so_much_is_applied",),
     ),
     Mutant(
+        "age-grows-while-nothing-is-written", "ADR25", "raft/freshness.py",
+        "        if moments and moments[-1][0] == number:  # while nothing is written\n",
+        "        if moments and moments[-1][0] < 0:\n",
+        "a state that is of now is said to be seconds old after a quiet time",
+        ("raft/test_freshness.py::test_a_quiet_hour_that_nobody_asked_in_makes_no_state_old",),
+    ),
+    Mutant(
+        "age-grows-while-nobody-asks", "ADR25", "engines/native/replica.py",
+        "            self.raft.as_of(self.applied)  # told now",
+        "            pass  # told now",
+        "a state that is of now is said to be seconds old when nobody has asked for long",
+        ("engines/native/test_replica.py::test_a_minute_of_writes_in_which_nobody_asked_makes_no_state_old",),
+    ),
+    Mutant(
         "age-by-the-answers-of-another-term", "ADR25", "raft/freshness.py",
         "        if life != self.life:  # its numbers begin anew\n",
         "        if self.life is None:\n",

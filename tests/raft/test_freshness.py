@@ -51,6 +51,17 @@ def test_memory_is_bounded_whatever_the_lag_and_the_way() -> None:
     assert at(1_880 * 25) <= since <= at(1_960 * 25), "fewer marks make the answer later, never wrong"
 
 
+def test_a_quiet_hour_that_nobody_asked_in_makes_no_state_old() -> None:
+    """Nothing new is committed, so what is known of now is known of the same index."""
+    fresh, beats = Freshness(), 3_600 * 40
+    for number in range(1, beats + 1):
+        fresh.answer(beat(number, 7, number - 2), ME, at(number * 25))
+    assert len(fresh.marks.moments) <= moments_max
+    since = fresh.as_of(LogIndex(7))
+    assert since is not None
+    assert since >= at((beats - 3) * 25)
+
+
 def watched(net: Net, micros: int, every_us: int, propose_every: int) -> dict[str, int]:
     """Run; check after each moment that nobody claims to know what it lacks. The largest lag by member, in µs."""
     committed: list[tuple[int, int]] = [(0, 0)]  # when, up to which index

@@ -20,8 +20,8 @@ moments_max: Final = 128
 
 @dataclass(slots=True)
 class Trail:
-    """Moments with a number that rises with them. When there are too many, every second goes and fewer are taken until
-    it is empty: a coarser trail gives an earlier moment, never a wrong one.
+    """Moments with a number that rises with them; of one number the last counts. When there are too many, every second
+    goes and fewer are taken until it is empty: a coarser trail gives an earlier moment, never a wrong one.
     """
 
     moments: deque[tuple[int, Instant]] = field(default_factory=deque)
@@ -30,6 +30,9 @@ class Trail:
     def add(self, number: int, now: Instant) -> None:
         """The trail goes on."""
         moments = self.moments
+        if moments and moments[-1][0] == number:  # while nothing is written
+            moments[-1] = (number, now)
+            return
         if moments and now - moments[-1][1] < self.spacing_us:
             return
         if len(moments) >= moments_max:

@@ -511,6 +511,25 @@ def test_watchers_see_every_transition_once_and_in_order() -> None:
         assert len(numbers) == 10
 
 
+def test_a_minute_of_writes_in_which_nobody_asked_makes_no_state_old() -> None:
+    """ADR 0025: a round trip and four heartbeats, whenever it is asked for."""
+    cluster = Cluster(3)
+    cluster.run(1_000)
+    follower = cluster.followers()[0]
+    for number in range(551):
+        cluster.ask(cluster.leader, KvPut("a", b"%d" % number))
+        cluster.run(100)
+    lags = []
+    for _ in range(20):
+        value = cluster.answer(follower, KvGet("a", stale=True))
+        assert isinstance(value, KvValue)
+        assert value.as_of is not None
+        assert value.as_of.lag_ms is not None
+        lags.append(value.as_of.lag_ms)
+        cluster.run(7)
+    assert max(lags) <= 105, lags
+
+
 def test_a_stale_read_is_answered_at_once_from_the_member_asked() -> None:
     cluster = elected()
     cluster.answer(cluster.leader, KvPut("a", b"1"))

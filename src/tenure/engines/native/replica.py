@@ -319,6 +319,8 @@ class Replica:
                 elif item.kind == CONFIGURATION and not self.witness:
                     self._members_changed(configuration_of(item))
         desk.rounds.applied(self.applied)
+        if not turn.leading:
+            self.raft.as_of(self.applied)  # told now: kept until somebody asks, it would become coarse (ADR 0025)
         if self._first_is_due:
             self._tell_first(committed)
         if self._camera.is_due and not self.raft.snapshot_is_due_on_disk:
