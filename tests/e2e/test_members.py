@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tenure.cli.demo_processes import free_ports
 from tests.e2e.cluster import Cluster, Connection, Member, broken, cluster, environment, eventually, value_of
 from tests.e2e.harm import flip, frames
 
@@ -183,7 +184,8 @@ def outcome(three: Cluster, name: str, **changes: object) -> tuple[int, str]:
 
 def test_a_second_process_on_one_directory_is_refused_and_the_first_one_named(tmp_path: Path) -> None:
     with cluster(tmp_path) as three:
-        code, words = outcome(three, "m2", api="127.0.0.1:0", peer="127.0.0.1:0")
+        free = [f"127.0.0.1:{port}" for port in free_ports(2)]
+        code, words = outcome(three, "m2", api=free[0], peer=free[1])
         assert code == exit_error, words
         assert f"in use by process {three['m2'].pid}" in words
         code, words = outcome(three, "m2")

@@ -83,7 +83,7 @@ class Options:
     command: tuple[str, ...]
 
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)", re.ASCII)
 _UNITS: Final = {"us": 1, "ms": MS, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}
 
 

@@ -155,7 +155,7 @@ async def _body(request: Request, door: Door) -> bytes:
     """
     limit = door.limits.body_bytes_max
     announced = request.headers.get("content-length", "0")
-    too_long = announced.isdigit() and int(announced[:20]) > limit
+    too_long = announced.isascii() and announced.isdigit() and int(announced[:20]) > limit
     body = bytearray()
     if not too_long:
         async for part in request.stream():

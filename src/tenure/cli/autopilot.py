@@ -71,7 +71,7 @@ def set_(
 def _voters(text: str) -> int | None:
     if text == "as-made":
         return None
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise Invalid("--voters-wanted", f"must be a number of voters or as-made, got {text!r}")
     return int(text)
 

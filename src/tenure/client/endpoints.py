@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from tenure.base.addresses import port_max
 from tenure.base.errors import Invalid
 from tenure.base.ids import NodeId, node_id
 
@@ -31,9 +32,11 @@ def address(endpoint: str) -> Address:
     text = endpoint.strip().rstrip("/")
     parts = urlsplit(text if "//" in text else f"http://{text}")
     try:
-        port = parts.port or _default_port
+        port = _default_port if parts.port is None else parts.port
     except ValueError as error:
         raise Invalid("endpoints", f"{endpoint!r}: {error}") from None
+    if port == 0:
+        raise Invalid("endpoints", f"the port must lie between 1 and {port_max}, got {endpoint[:120]!r}")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.username:
         raise Invalid("endpoints", f"must look like http://host:port, got {endpoint[:120]!r}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

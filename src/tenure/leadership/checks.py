@@ -7,6 +7,7 @@ on what the log says. What depends on the state is `apply`'s.
 import re
 from typing import Final
 
+from tenure.base.addresses import host_port
 from tenure.base.errors import Invalid
 from tenure.base.ids import counter, election_name, kv_key_bytes_max, member_id, node_id, session_id
 from tenure.leadership import limits
@@ -174,9 +175,12 @@ def _member(text: str, field: str) -> None:
 
 
 def _peer(address: str) -> None:
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) <= 65535 or len(address) > _address_chars_max:
-        raise Invalid("peer", f"must be HOST:PORT, got {address[:80]!r}")
+    try:
+        host_port(address)
+    except ValueError as error:
+        raise Invalid("peer", str(error)) from None
+    if len(address) > _address_chars_max:
+        raise Invalid("peer", f"must have at most {_address_chars_max} characters")
     if _CONTROL.search(address) or " " in address:
         raise Invalid("peer", "must hold no spaces and no control characters")
 

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from tenure.base.addresses import host_port
 from tenure.base.errors import Invalid, TenureError
 from tenure.base.ids import LogIndex, MemberId, node_id
 from tenure.client import endpoints as where
@@ -333,7 +334,7 @@ def _value(option: Option, value: object, source: str) -> object:
             return text in ("true", "1", "yes", "on")
         case "integer":
             text = str(value)
-            if isinstance(value, bool) or not text.removeprefix("-").isdecimal():
+            if isinstance(value, bool) or not (text.isascii() and text.removeprefix("-").isdecimal()):
                 raise fail(f"must be an integer, got {value!r}")
             number = int(text)
             if not option.minimum <= number <= option.maximum:
@@ -360,10 +361,10 @@ def _text(option: Option, text: str, fail: Fail) -> object:
 
 
 def _address(text: str, fail: Fail) -> Address:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise fail(f"must be HOST:PORT, got {text!r}")
-    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+    try:
+        return Address(*host_port(text))
+    except ValueError as error:
+        raise fail(str(error)) from None
 
 
 def _endpoints(value: object, fail: Fail) -> tuple[str, ...]:
@@ -408,7 +409,7 @@ def _listed(name: str, text: str, fail: Fail) -> Listed:
         node_id(name, "name")
     except Invalid as error:
         raise fail(f"name {error.reason}") from None
-    _address(address, fail)
+    _address(address, lambda reason: fail(f"the address of {name} {reason}"))
     return Listed(name, address, "witness" if role == "witness" else "voter")
 
 

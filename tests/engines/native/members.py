@@ -81,7 +81,7 @@ class Members:
         given: dict[str, object] = {
             "name": name,
             "data_dir": str(self._folder / name),
-            "api": f"127.0.0.1:{self._apis.get(name, 0)}",
+            "api": f"127.0.0.1:{self._apis.get(name) or free_ports(1)[0]}",
             "peer": f"127.0.0.1:{self._ports[name]}",
         }
         if "join" not in flags and name in self.names:
