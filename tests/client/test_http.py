@@ -247,7 +247,7 @@ def test_every_code_of_the_cluster_has_its_error() -> None:
         assert str(error).startswith("because. ")
 
 
-@pytest.mark.parametrize("code", ["no_state", "joining"])
+@pytest.mark.parametrize("code", ["no_state", "joining", "no_part"])
 def test_a_witness_and_a_member_that_joins_are_passed_over(code: str) -> None:
     value = {"type": "kv_value", "key": "a", "value": 1, "revision": 7}
     with server(lambda _: problem(503, code)) as (one, _), server(lambda _: (200, value)) as (other, _):

@@ -494,7 +494,7 @@ def test_endpoints_are_learnt_from_the_status() -> None:
 
 
 def test_an_endpoint_that_serves_nobody_is_left_and_all_is_asked_again_elsewhere() -> None:
-    for code in ("no_state", "joining"):
+    for code in ("no_state", "joining", "no_part"):
         stage = Stage().open()
         stage.core.campaign(ORDERS, 0)
         stage.turn()

@@ -62,9 +62,8 @@ def described(report: StatusReport) -> str:
     elif report.obstacle is not None:
         head.append(styled(f"HINDERED: {report.member}: {report.obstacle}", "bad"))
     if report.forked is not None:
-        head.append(
-            styled(f"FORKED: {report.forked}" if not report.forked.startswith("forked") else report.forked, "bad")
-        )
+        what, _, told = report.forked.partition(":")
+        head.append(styled(f"{what.upper()}:{told}", "bad"))
     parts = ["\n".join(head)]
     members = [_member(name, member) for name, member in sorted(report.members.items())]
     if members:
@@ -102,7 +101,8 @@ def _no_quorum(report: StatusReport) -> str:
     missing = f" Not connected: {', '.join(report.missing)}." if report.missing else ""
     said = f"NO QUORUM: nothing can be decided; {report.member} hears no leader."
     hindered = f" HINDERED: {report.obstacle}." if report.obstacle is not None else ""
-    return f"{said}{missing} See that the others run and reach it.{hindered}"
+    step = "" if report.forked is not None else " See that the others run and reach it."
+    return f"{said}{missing}{step}{hindered}"
 
 
 def _member(name: str, member: MemberView) -> list[Cell]:

@@ -182,6 +182,7 @@ _of_code: Final[dict[Code, type[ClientError]]] = {
     "founding": NoQuorum,
     "joining": NoQuorum,
     "no_state": NoQuorum,
+    "no_part": NoQuorum,
     "compacted": Conflict,
     "unsupported": Unsupported,
 }
@@ -191,6 +192,7 @@ _next_steps: Final[dict[Code, str]] = {
     "founding": "Start all of them: every founding member takes part once, later a majority is enough.",
     "joining": "Ask a member of the cluster (--endpoints); `tenure status` of this one says what it waits for.",
     "no_state": "Ask another member (--endpoints): a witness serves nobody.",
+    "no_part": "Ask another member (--endpoints); `tenure status` of this one says why it takes no part.",
     "name_in_use": "Give the new member another name, or remove the old one: `tenure member remove`.",
     "address_in_use": "Give it an address of its own (--peer), or remove or amend the member that has it.",
     "id_in_use": "If it has moved: `tenure member amend NAME --peer HOST:PORT`.",

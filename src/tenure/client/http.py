@@ -62,7 +62,7 @@ _stream_bytes: Final = 256 * 1024
 _pause_seconds: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Between rounds over all endpoints; the last one repeats."""
 _elsewhere: Final[frozenset[Code]] = frozenset(
-    {"no_quorum", "founding", "joining", "no_state", "too_many", "forked", "wrong_lineage"}
+    {"no_quorum", "founding", "joining", "no_state", "no_part", "too_many", "forked", "wrong_lineage"}
 )
 """Another member may answer, or this one later."""
 _too_short: Final = "Give it more time (--timeout): a member without a quorum says so after two seconds."

@@ -72,6 +72,7 @@ Code = Literal[
     "compacted",  # 410
     "unsupported",  # 501: this engine has no such thing
     "no_state",  # 503: a witness holds nothing to answer from
+    "no_part",  # 503: this member takes no part any more, or not in a cluster that goes on; nothing was done
 ]
 
 

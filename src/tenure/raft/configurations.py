@@ -104,6 +104,6 @@ def _leave(core: Core, index: LogIndex) -> None:
         core.trace("removed", index=index)
         core.fatal = Fatal(
             "removed",
-            f"this member was removed from the cluster at index {index}. To take part again it needs an empty data "
+            "this member was removed from the cluster. To take part again it needs an empty data "
             "directory and `tenure serve --join`: it comes back under a new id",
         )

@@ -277,6 +277,7 @@ status_of: Final[dict[Code, int]] = {
     "founding": 503,
     "joining": 503,
     "no_state": 503,
+    "no_part": 503,
     "unsupported": 501,
 }
 

@@ -43,6 +43,14 @@ def test_who_was_removed_while_it_was_away_hears_it_when_it_is_back(tmp_path: Pa
                 report = await done(back, Status())
                 assert (report.state, report.quorum) == ("stopped", False)
                 assert "tenure serve --join" in (report.obstacle or "")
+                assert "index" not in (report.obstacle or ""), "it can't know at which: what it hears of is the newest"
+                for answer in (
+                    await refused(back, KvPut("a", b"1")),
+                    await refused(back, KvGet("a")),
+                    await refused(back, ListMembers()),
+                    await refused(back, RemoveMember("m1")),
+                ):
+                    assert (answer.code, "was removed" in (answer.reason or "")) == ("no_part", True)
                 assert f"{gone} (" in cluster.logs[leader].getvalue()
             assert len((await done(engine, ListMembers())).members) == 2
 

@@ -145,8 +145,12 @@ def test_the_old_majority_is_refused_when_it_returns(tmp_path: Path) -> None:
             await cluster.leader()
             m1 = cluster.running["m1"].engine
             await put(m1, "k", b"2")
-            for name in ("m2", "m3"):
-                await cluster.start(name)
+            alone = (await cluster.start("m2")).engine
+            await eventually(lambda: alone.replica is not None and alone.replica.forked is not None)
+            nothing = await alone.ask(KvPut("k", b"3"))
+            assert isinstance(nothing, Refused)
+            assert (nothing.code, (nothing.reason or "").partition(":")[0]) == ("no_part", "left behind")
+            await cluster.start("m3")
             old = [cluster.running[name].engine for name in ("m2", "m3")]
             await eventually(lambda: any(one.replica is not None and one.replica.raft.is_serving for one in old))
             await eventually(lambda: all(one.replica is not None and one.replica.forked is not None for one in old))

@@ -35,6 +35,7 @@ from tenure.leadership import commands
 from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
+    Code,
     Disconnected,
     Keepalive,
     KvGet,
@@ -63,6 +64,11 @@ _NOTED: Final = Noted()
 _STALE: Final = (KvGet, ReadElection, Status, ListMembers, ReadAutopilot)
 """Reads that may be answered from what is applied here."""
 NO_STATE: Final = Refused("no_state", "this member is a witness and holds no state: ask another", retry_after_ms=200)
+
+
+def _is_untouched(pending: Pending) -> bool:
+    """Nothing was done about it: it was neither proposed nor passed on."""
+    return pending.stage == PARKED and not pending.doubtful
 
 
 class Desk:
@@ -267,6 +273,10 @@ class Desk:
             if type(pending.request) is Status and pending.peer is None:
                 self.answer(key, pending, views.status(self._replica, turn.now, turn.wall, quorum=False))
                 continue
+            if turn.leader is None and self._replica.forked is not None and _is_untouched(pending):
+                refused = Refused("no_part", self._replica.forked, retry_after_ms=self._limits.retry_after_ms)
+                self.answer(key, pending, refused)
+                continue
             reason = "no consensus leader is known" if turn.leader is None else "no majority answered in time"
             if (pending.doubtful or pending.stage in (PROPOSED, FORWARDED)) and kind_of[type(pending.request)] in (
                 PROPOSAL,
@@ -286,7 +296,8 @@ class Desk:
         if type(pending.request) is Status and pending.peer is None:
             self.answer(key, pending, views.status(self._replica, self._turn.now, self._turn.wall, quorum=False))
         else:
-            self.answer(key, pending, Refused("no_quorum", f"this member has stopped: {reason}"))
+            code: Code = "no_part" if pending.peer is None and _is_untouched(pending) else "no_quorum"
+            self.answer(key, pending, Refused(code, f"this member takes no part any more: {reason}"))
 
     # --- what the core said -----------------------------------------------------------------------------------------
 
