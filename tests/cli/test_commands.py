@@ -53,6 +53,16 @@ def test_status_without_a_quorum_says_why(
     assert said in described(report)
 
 
+def test_status_of_a_member_that_was_left_behind_does_not_send_for_the_others() -> None:
+    """P1.4: the others went on without it; back, they would only be a second cluster."""
+    nothing = ConsensusView(None, 0, 0, 0)
+    told = "left behind: the cluster of m1 came out of this one"
+    report = StatusReport("c", "m2", "follower", False, nothing, {}, {}, {}, missing=("m1", "m3"), forked=told)
+    said = described(report)
+    assert "LEFT BEHIND: the cluster of m1 came out of this one" in said
+    assert "See that the others run" not in said
+
+
 def test_status_says_what_hinders_a_member_that_takes_part() -> None:
     leads = ConsensusView("m1", 3, 9, 9)
     report = StatusReport("c", "m1", "leader", True, leads, {}, {}, {}, obstacle="no space left")

@@ -179,7 +179,7 @@ def test_the_leader_is_removed_under_load_and_the_wiped_and_the_removed_are_told
         report = members[wiped].status()
         assert report is not None
         assert report["state"] == "joining"
-        assert f"{wiped} is the member" in report["obstacle"]
+        assert f"{wiped} is the name of the member" in report["obstacle"]
         assert "tenure member remove" in report["obstacle"]
         assert members[wiped].ask("GET", "/livez").status == 200
         assert members[wiped].ask("GET", "/readyz").status == 503

@@ -229,8 +229,8 @@ CHANGES = (
     ),
     Mutant(
         "removed-id-returns", "P7", "raft/membership.py",
-        "    if seat.id in now.removed:\n        return Refusal(\n",
-        "    if not seat.id:\n        return Refusal(\n",
+        "    if seat.id in now.removed:\n        return Refusal(",
+        "    if not seat.id:\n        return Refusal(",
         "a disk that was left behind is believed again",
         (
             "golden:p7_2_a_replacement_is_two_changes",
@@ -486,8 +486,8 @@ WITNESSES = (
     ),
     Mutant(
         "witness-becomes-a-voter", "P8", "raft/membership.py",
-        '    if seat.role != "observer":\n        return Refusal(\n            "witness_stays"',
-        '    if seat.role == "voter":\n        return Refusal(\n            "witness_stays"',
+        '    if seat.role != "observer":\n        return Refusal("witness_stays"',
+        '    if seat.role == "voter":\n        return Refusal("witness_stays"',
         "a voter without a state machine",
         ("golden:p8_too_many_witnesses_are_refused",),
     ),

@@ -1,5 +1,6 @@
 """The arithmetic of configurations beside a slow, obvious twin: all configurations of up to five members (P7, P8)."""
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import combinations, product
@@ -171,6 +172,8 @@ def test_what_is_refused_would_strand_data_or_names_what_is_not_there() -> None:
             first = next_change(made(roles), wish)
             if not isinstance(first, Refusal):
                 continue
+            advice = re.search(r"\b(remove|add|demote|promote|wait|give|empty)\b", first.text)
+            assert advice is None, f"the code says what to do, so it would be told twice: {first.text}"
             match first.code:
                 case "was_removed":
                     named = {wish.seat.id} if isinstance(wish, Add) else {getattr(wish, "by", None), wish_member(wish)}

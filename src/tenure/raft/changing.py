@@ -72,7 +72,7 @@ def _missing(core: Core, leader: Leader, then: Configuration, call: RollCall) ->
     there = census.present(core, leader, call)
     for voter in _newcomers(core, call.event.wish, then):
         if voter not in there:
-            text = f"{_name(then, voter)} is not connected, or its disk does not answer; wait until it has caught up"
+            text = f"{_name(then, voter)} is not connected, or its disk does not answer"
             return Refusal("not_caught_up", text)
         if leader.progress[voter].match < core.configuration.index:
             return _lags(core, leader, voter)
@@ -169,7 +169,7 @@ def _unsafe(core: Core, leader: Leader, wish: Wish, then: Configuration, called:
         if called is None and voter in promising and voter not in alive:
             continue  # a new leader hasn't heard it yet, nor how far it is: the roll will tell
         if voter not in alive:
-            return Refusal("not_caught_up", f"{_name(now, voter)} is not connected; wait until it has caught up")
+            return Refusal("not_caught_up", f"{_name(now, voter)} is not connected")
         match = leader.progress[voter].match
         # Below `now.index` it doesn't know yet who the members are: after an unclean stop it would wait, for its vote,
         # for some who may have left long ago (P1.3). While the roll is called it may still come to know them.
@@ -184,7 +184,7 @@ def _unsafe(core: Core, leader: Leader, wish: Wish, then: Configuration, called:
 def _lags(core: Core, leader: Leader, voter: MemberId) -> Refusal:
     lag = core.log.last_index - leader.progress[voter].match
     entries = "1 entry" if lag == 1 else f"{lag} entries"
-    text = f"{_name(core.configuration, voter)} lags by {entries}; wait until it has caught up"
+    text = f"{_name(core.configuration, voter)} lags by {entries}"
     return Refusal("not_caught_up", text)
 
 

@@ -30,7 +30,9 @@ ChangeCode = Literal[
 
 
 class Refusal(Struct, frozen=True):
-    """Why a change can't be: a stable code, and a sentence for the operator."""
+    """Why a change can't be: a stable code, and a sentence for the operator. What to do follows from the code: clients
+    and docs/operating/members.md tell it, the sentence doesn't.
+    """
 
     code: ChangeCode
     text: str
@@ -134,7 +136,7 @@ def _known(now: Configuration, member: MemberId) -> Seat | Refusal:
     if seat is not None:
         return seat
     if member in now.removed:
-        return Refusal("was_removed", f"member {member} was removed; it can only come back under a new id")
+        return Refusal("was_removed", f"member {member} was removed, and its id never returns")
     return _unknown(member)
 
 
@@ -148,9 +150,7 @@ def _add(now: Configuration, wish: Add) -> Configuration | Refusal | None:
         standby = one.standby if one.role == "observer" else one.role
         seat = msgspec.structs.replace(seat, priority=one.priority, standby=standby)
     if seat.id in now.removed:
-        return Refusal(
-            "was_removed", f"member {seat.id} was removed; empty its data directory, so that it draws a new id"
-        )
+        return Refusal("was_removed", f"member {seat.id} was removed, and its id never returns")
     for other in now.seats:
         if other.id == seat.id:
             if (other.name, other.peer) == (seat.name, seat.peer):
@@ -159,8 +159,7 @@ def _add(now: Configuration, wish: Add) -> Configuration | Refusal | None:
         if other in lost:
             continue
         if other.name == seat.name:
-            text = f"{seat.name} is the member {other.id}; replace it under another name, or remove it first"
-            return Refusal("name_in_use", text)
+            return Refusal("name_in_use", f"{seat.name} is the name of the member {other.id}")
         if other.peer == seat.peer:
             return Refusal("address_in_use", f"{seat.peer} is the address of {other.name}")
     gone = tuple(other for other in lost if other.role == "observer")
@@ -177,9 +176,7 @@ def _promote(now: Configuration, member: MemberId, role: Literal["voter", "witne
     if seat.role == role:
         return None
     if seat.role != "observer":
-        return Refusal(
-            "witness_stays", f"{seat.name} is a {seat.role}; it can't become a {role}: remove it and add another member"
-        )
+        return Refusal("witness_stays", f"{seat.name} is a {seat.role}; it can't become a {role}")
     return refusal(_seated(now, msgspec.structs.replace(seat, role=role, standby="no")))
 
 
@@ -190,7 +187,7 @@ def _demote(now: Configuration, member: MemberId) -> Configuration | Refusal | N
     if seat.role == "observer":
         return None
     if seat.role == "witness":
-        return Refusal("witness_stays", f"{seat.name} is a witness and holds no state to observe with: remove it")
+        return Refusal("witness_stays", f"{seat.name} is a witness and holds no state to observe with")
     return refusal(_seated(now, msgspec.structs.replace(seat, role="observer")))
 
 
@@ -269,7 +266,7 @@ def refusal(then: Configuration) -> Configuration | Refusal:
     """`then`, unless no cluster may ever look so."""
     voters, witnesses = len(then.voters()), sum(seat.role == "witness" for seat in then.seats)
     if voters > voters_max:
-        return Refusal("too_many_voters", f"at most {voters_max} members vote; demote or remove one first")
+        return Refusal("too_many_voters", f"at most {voters_max} members vote")
     if len(then.seats) > members_max:
         return Refusal("too_many_members", f"at most {members_max} members, observers included")
     if voters == witnesses:

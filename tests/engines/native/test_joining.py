@@ -103,7 +103,7 @@ def test_a_name_in_use_is_told_and_asked_again_until_it_is_mended(tmp_path: Path
             joiner = Joiner(loop, endpoints, lambda: None, request, taken.append, told.append, pace)
             joiner.start()
             await eventually(lambda: len(told) > 1)
-            assert "m2 is the member 9999999999999999" in told[-1]
+            assert "m2 is the name of the member 9999999999999999" in told[-1]
             assert "Give the new member another name" in told[-1]
             await done(first, RemoveMember("m2"))
             await eventually(lambda: bool(taken))
