@@ -99,6 +99,13 @@ class Healing:
         """
         return 2 * (len(self.near()) - 1) > len(self.world.voters())
 
+    def members_rest(self, leader: Host) -> bool:
+        """Whether no change of the members is in its log alone. Whoever dies then may be waited for until he is back:
+        what that costs is said in ADR 0033, and L1 promises nothing of it.
+        """
+        raft = leader.raft
+        return raft.configuration.index <= raft.commit and not raft.calls_the_roll
+
     def near(self) -> list[Host]:
         """Voters that have nearly all that is committed."""
         return [host for host in self.counted() if host.raft.commit >= self.observer.commit_top - ENTRIES_BEHIND]
@@ -207,6 +214,11 @@ class Healing:
             return
         self.converge("a majority had caught up")
         leader = self.serving()[0]
+        while not self.members_rest(leader) and world.steps < end:
+            self.run.steps(world.steps + 1)
+        if self.serving() != [leader] or not self.members_rest(leader) or not self.quorum_without(1):
+            world.seen["members in motion"] += 1
+            return
         others = [host for host in self.counted() if host is not leader]
         bound = self.l1_us(others)
         before = self.observer.takeovers
