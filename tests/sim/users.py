@@ -137,7 +137,7 @@ class Client:
         pending = self.pending
         if pending is None or pending.tag != tag:
             return
-        if result is None or (isinstance(result, Refused) and result.code in {"no_quorum", "founding"}):
+        if result is None or (isinstance(result, Refused) and result.code in {"no_quorum", "no_part", "founding"}):
             self.again(pending)
         elif isinstance(result, Refused) and result.code == "outcome_unknown":
             self.session = None

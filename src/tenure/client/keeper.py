@@ -49,7 +49,9 @@ from tenure.leadership.limits import release_reason_chars_max
 retry_us_default: Final = 100 * MS
 retry_us_max: Final = SECOND // 2
 rejected_retry_us: Final = 5 * SECOND
-_NEEDS_TIME: Final[frozenset[Code]] = frozenset({"no_quorum", "founding", "too_many", "node_in_use", "outcome_unknown"})
+_UNSERVED: Final[frozenset[Code]] = frozenset({"no_quorum", "no_part"})
+"""No answer, and no word about that number: the next endpoint, which this one's status may still tell, gives it."""
+_NEEDS_TIME: Final = _UNSERVED | {"founding", "too_many", "node_in_use", "outcome_unknown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,10 +310,10 @@ class KeeperCore:
         elif refused.code in _NEEDS_TIME and not isinstance(request, Status):
             until = after(now, Micros(self._retry_us(refused)))
             # Under no_quorum it may take effect yet. Any other refusal is what that number is answered with, for ever.
-            self._requests.later(pending, until, same_number=refused.code == "no_quorum")
+            self._requests.later(pending, until, same_number=refused.code in _UNSERVED)
             if refused.code == "outcome_unknown":
                 self._requests.client_forgotten()
-            if refused.code != "no_quorum":
+            if refused.code not in _UNSERVED:
                 self._good_answer(now)
             self._tell_waiting(refused)
         elif opening:

@@ -253,7 +253,7 @@ class Leadership:
         match board.trouble:
             case told.Waiting(code="node_in_use", reason=reason):
                 return NodeInUse(f"{waited}: {reason}")
-            case told.Waiting(code="no_quorum" | "founding", reason=reason):
+            case told.Waiting(code="no_quorum" | "no_part" | "founding", reason=reason):
                 return NoQuorum(f"{waited}: {reason}")
             case told.Disconnected(reason=reason):
                 return Unreachable(f"{waited}: {reason}")

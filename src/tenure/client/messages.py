@@ -127,8 +127,8 @@ class Unusable(Exception):
     """The other side doesn't speak `tenure.v1`, or says that it serves nobody."""
 
 
-serves_nobody: Final[frozenset[Code]] = frozenset({"no_state", "joining", "no_part"})
-"""Refusals of a witness, and of a member that is none yet or no more: another one may answer."""
+serves_nobody: Final[frozenset[Code]] = frozenset({"no_state", "joining"})
+"""Refusals of a witness, and of a member that is none yet: another one may answer."""
 
 
 _head: Final = msgspec.json.Decoder(Head)
