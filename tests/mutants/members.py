@@ -164,10 +164,17 @@ CHANGES = (
     ),
     Mutant(
         "replacement-at-seven-promotes-first", "P7.2", "raft/membership.py",
-        '    if promoted.code in {"too_many_voters", "too_many_witnesses"} and ',
-        '    if promoted.code in {"too_many_witnesses"} and ',
+        '    if promoted.code in {"too_many_voters", "too_many_witnesses"}:',
+        '    if promoted.code in {"too_many_witnesses"}:',
         "seven voters can never be replaced",
         ("golden:p7_2_at_seven_voters_the_old_one_leaves_first",),
+    ),
+    Mutant(
+        "an-observers-place-makes-a-voter", "P7.2", "raft/membership.py",
+        '    if old.role == "observer":\n        return Refusal(',
+        '    if old.role == "nobody":\n        return Refusal(',
+        "who replaces an observer gets one voter more",
+        ("golden:p7_2_who_votes_already_takes_nobodys_place",),
     ),
     Mutant(
         "old-one-leaves-before-the-new-one-is-looked-at", "P7.2", "raft/membership.py",

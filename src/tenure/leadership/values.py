@@ -53,6 +53,7 @@ Code = Literal[
     "too_many_witnesses",
     "witness_stays",
     "not_observer",
+    "not_voter",
     "version_too_old",  # P10: of a member that doesn't speak the cluster's feature version
     "not_held",  # 409
     "not_candidate",  # 409

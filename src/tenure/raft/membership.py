@@ -25,7 +25,7 @@ removed_kept_max: Final = 64
 ChangeCode = Literal[
     "unknown_member", "name_in_use", "address_in_use", "id_in_use", "was_removed", "change_pending",
     "stale_configuration", "not_caught_up", "loses_quorum", "last_voter", "too_many_voters", "too_many_members",
-    "too_many_witnesses", "witness_stays", "not_observer",
+    "too_many_witnesses", "witness_stays", "not_observer", "not_voter",
 ]  # fmt: skip
 
 
@@ -223,12 +223,16 @@ def _replace(now: Configuration, wish: Replace) -> Configuration | Refusal | Non
         return _remove(now, wish.member)
     if old is None or new.role != "observer":
         return promoted
+    if old.role == "observer":
+        return Refusal(
+            "not_voter", f"{old.name} is an observer and votes in no quorum: no place is free when it leaves"
+        )
     end = refusal(_seated(_without(now, old.id), msgspec.structs.replace(new, role=wish.role)))
     if isinstance(end, Refusal):
         return end
     if isinstance(promoted, Configuration):
         return msgspec.structs.replace(promoted, replacing=halfway)
-    if promoted.code in {"too_many_voters", "too_many_witnesses"} and old.role != "observer":
+    if promoted.code in {"too_many_voters", "too_many_witnesses"}:
         return _remove(now, wish.member)  # at seven voters, and between witnesses, the old one goes first
     return promoted
 

@@ -264,6 +264,7 @@ status_of: Final[dict[Code, int]] = {
     "too_many_witnesses": 409,
     "witness_stays": 409,
     "not_observer": 409,
+    "not_voter": 409,
     "version_too_old": 409,
     "compacted": 410,
     "stale_term": 412,
