@@ -235,10 +235,11 @@ class Holder:
         stood still for so long: the validity of what was sent before it ends so much earlier (ADR 0036).
         """
         offset = real_us - boot
-        for sent in self._sent.values():
-            sent.seen(offset)
-        for held in self._held.values():
-            held.sent.seen(offset)
+        if self._offset_us is None or offset > self._offset_us:  # else each has seen one as high, or began with it
+            for sent in self._sent.values():
+                sent.seen(offset)
+            for held in self._held.values():
+                held.sent.seen(offset)
         before = [known for known in (self._offset_us, self._sent_offset_us) if known is not None]
         self._offset_us = offset
         if not before or offset - min(before) <= self._ttl_us // resume_divisor:
