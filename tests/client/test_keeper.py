@@ -359,6 +359,37 @@ def test_a_machine_that_stood_still_for_a_moment_tells_that_validity_ends_earlie
     assert kinds(stage) == [Ended]
 
 
+def test_what_ended_early_is_given_back_when_nobody_acts_under_it() -> None:
+    """P3.7: with one turn the keeper says that it is over; who hasn't heard of that acts until the end that it knew."""
+    stage = Stage().lead()
+    told = stage.core.valid_until(ORDERS)
+    assert told is not None
+    for _ in range(3):
+        stage.turn(after_ms=250)  # unanswered: 210 ms are left of 960
+    stage.real_ahead_ms = 240
+    stage.turn(after_ms=10)
+    assert Ended in kinds(stage)
+    released = []
+    while stage.now < told + 50 * MS:
+        if "release" in stage.kinds():
+            released.append(stage.now)
+        stage.turn(after_ms=10)
+    assert released
+    assert min(released) >= told
+
+
+def test_waiting_is_told_once_however_differently_endpoints_say_it() -> None:
+    stage = Stage().open()
+    stage.core.campaign(ORDERS, 0)
+    stage.turn()
+    seen = []
+    for code in ("no_quorum", "no_part", "no_quorum"):
+        stage.say(type="refused", id=stage.find("campaign")["id"], code=code, reason="away", retry_after_ms=50)
+        seen += kinds(stage)
+        stage.turn(after_ms=50)
+    assert seen.count(Waiting) == 1
+
+
 def test_a_backward_step_of_the_wall_clock_changes_nothing() -> None:
     stage = Stage().lead()
     stage.told()

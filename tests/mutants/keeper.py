@@ -4,6 +4,15 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        "given-back-before-who-acts-knows", "P3.7", "client/offices.py",
+        "Over(office.term, max(office.valid_until, office.acted_until))",
+        "Over(office.term, office.valid_until)",
+        "an office is given back when it ended earlier than its holder was told, who has not heard of that yet",
+        (
+            "client/test_keeper.py::test_what_ended_early_is_given_back_when_nobody_acts_under_it",
+        ),
+    ),
+    Mutant(
         "earlier-end-not-told", "P3.7", "client/keeper.py",
         "            self.offices.shorten(self.state.holder)\n",
         "            self.offices.deadline()\n",

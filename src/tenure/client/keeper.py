@@ -332,8 +332,9 @@ class KeeperCore:
         return min(max(wanted, MS), retry_us_max)
 
     def _tell_waiting(self, refused: Refused) -> None:
-        if self._told_waiting != refused.code:
-            self._told_waiting = refused.code
+        why: Code = "no_quorum" if refused.code in _UNSERVED else refused.code  # one endpoint says this, the next that
+        if self._told_waiting != why:
+            self._told_waiting = why
             self._events.append(told.Waiting(refused.code, refused.reason, self._retry_us(refused) // MS))
 
     # --- the session -------------------------------------------------------------------------------------------------

@@ -45,11 +45,13 @@ class Leading:
     doesn't name it was sent after that receipt, so it was answered from a newer state, and the lease is gone."""
     demanded: bool = False
     unconfirmed: bool = False
+    acted_until: Instant = Instant(0)
+    """The latest end that was told before an earlier one: whoever hasn't heard of that yet acts until then."""
 
 
 @dataclass(slots=True)
 class Over:
-    """Ended here for ever, not yet given back."""
+    """Ended here for ever, not yet given back: nobody acts any more from `valid_until` on, whatever it was told."""
 
     term: Term
     valid_until: Instant
@@ -81,7 +83,7 @@ class Offices:
         if isinstance(office, Leading):
             holder.end(election, office.term)
             self.events.append(told.Ended(election, office.term, cause, office.valid_until))
-            office = self.all[election] = Over(office.term, office.valid_until)
+            office = self.all[election] = Over(office.term, max(office.valid_until, office.acted_until))
         return office
 
     def session_lost(self, holder: Holder) -> None:
@@ -142,6 +144,7 @@ class Offices:
         for election, office in sorted(self.all.items()):
             until = holder.valid_until(election)
             if isinstance(office, Leading) and until is not None and until < office.valid_until:
+                office.acted_until = max(office.acted_until, office.valid_until)
                 office.valid_until = until
                 self.events.append(told.Renewed(election, office.term, until))
 
