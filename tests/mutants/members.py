@@ -154,7 +154,7 @@ CHANGES = (
     ),
     Mutant(
         "replacement-as-one-change", "P7.2", "raft/membership.py",
-        "        return msgspec.structs.replace(promoted, replacing=halfway)\n",
+        "        return _halfway(promoted, wish)\n",
         "        return _remove(promoted, wish.member)\n",
         "{A,B,C} and {A,B,D} decide apart",
         (
@@ -185,17 +185,41 @@ CHANGES = (
     ),
     Mutant(
         "voter-takes-a-place", "P7.2", "raft/membership.py",
-        "        if old is not None and now.replacing != halfway:\n",
-        "        if old is not None and now.replacing == halfway:\n",
+        "        if old is not None and not is_halfway:\n",
+        "        if old is not None and is_halfway:\n",
         "a replacement by who votes already only takes a voter out, and one that is halfway can't go on",
         ("golden:p7_2_who_votes_already_takes_nobodys_place",),
     ),
     Mutant(
         "replacement-half-way-for-ever", "P7.2", "raft/membership.py",
-        "replacing=None if is_over else then.replacing)\n",
-        "replacing=then.replacing)\n",
+        "    halfway = tuple(one for one in then.replacements if _is_halfway(then, one))\n",
+        "    halfway = then.replacements\n",
         "long after, by the same two names, a voter is taken out that was to stay",
-        ("raft/test_membership.py::test_what_was_halfway_is_over_when_another_voter_comes_or_goes",),
+        ("raft/test_membership.py::test_a_replacement_is_halfway_while_just_one_of_its_steps_stands",),
+    ),
+    Mutant(
+        "one-replacement-at-a-time", "P7.2", "raft/membership.py",
+        "    replacements = (*then.replacements, Replacing(wish.member, wish.by))\n",
+        "    replacements = (Replacing(wish.member, wish.by),)\n",
+        "the second replacement makes the first forgotten, which then can't go on",
+        (
+            "raft/test_membership.py::test_replacements_at_once_and_beside_a_promotion_all_come_true",
+            "golden:p7_2_replacements_at_once",
+        ),
+    ),
+    Mutant(
+        "place-of-who-left-before", "P7.2", "raft/membership.py",
+        "        if not is_halfway:\n            name = ",
+        "        if wish.member not in now.removed:\n            name = ",
+        "who was removed long ago is replaced again, and there is one voter more",
+        ("golden:p7_2_replacements_at_once",),
+    ),
+    Mutant(
+        "first-step-that-nobody-tells-of", "P7.2", "engines/native/changes.py",
+        "        if not (stands or pending.advanced) or _FIRST_IS_DONE in refused.reason:\n",
+        "        if not pending.advanced or _FIRST_IS_DONE in refused.reason:\n",
+        "a replacement is refused as if nothing had changed, where another desk took its first step",
+        ("engines/native/test_changes.py::test_a_refusal_between_two_steps_says_that_the_first_is_done",),
     ),
     Mutant(
         "replacement-that-cannot-end", "P7.2", "raft/membership.py",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 
 import msgspec
 import pytest
@@ -256,26 +256,75 @@ def test_at_seven_voters_the_old_one_goes_first(witnesses: int) -> None:
     assert meet(steps[0].voters(), steps[1].voters())
 
 
-def test_what_was_halfway_is_over_when_another_voter_comes_or_goes() -> None:
-    """And the names of those who left are kept with their ids."""
+def step(now: Configuration, wish: Wish) -> Configuration:
+    """One step, as it stands in the log."""
+    then = next_change(now, wish)
+    assert isinstance(then, Configuration), then
+    return at(now, then, LogIndex(now.index + 1))
+
+
+def code_of(now: Configuration, wish: Wish) -> str | None:
+    then = next_change(now, wish)
+    return then.code if isinstance(then, Refusal) else None
+
+
+def test_a_replacement_is_halfway_while_just_one_of_its_steps_stands() -> None:
+    """Whoever else comes or goes. And the names of those who left are kept with their ids."""
     now = made({"a": "voter", "b": "voter", "c": "voter", "d": "observer"})
     replacement = Replace(MemberId("c"), MemberId("d"))
-
-    def step(now: Configuration, wish: Wish) -> Configuration:
-        then = next_change(now, wish)
-        assert isinstance(then, Configuration), then
-        return at(now, then, LogIndex(now.index + 1))
-
     halfway = step(now, replacement)
-    assert halfway.replacing == Replacing(MemberId("c"), MemberId("d"))
-    for meanwhile in (Add(seat_of("e")), Amend(MemberId("d"), priority=1)):
+    assert halfway.replacements == (Replacing(MemberId("c"), MemberId("d")),)
+    for meanwhile in (Add(seat_of("e")), Amend(MemberId("d"), priority=1), Remove(MemberId("b"))):
         assert step(step(halfway, meanwhile), replacement).seat(MemberId("c")) is None
     done = step(halfway, replacement)
-    assert (done.replacing, done.left) == (None, (Left(MemberId("c"), "name-c", "voter"),))
+    assert (done.replacements, done.left) == ((), (Left(MemberId("c"), "name-c", "voter"),))
     assert next_change(done, replacement) is None
-    refused = next_change(step(halfway, Remove(MemberId("b"))), replacement)
+    given_up = step(halfway, Demote(MemberId("d")))
+    assert given_up.replacements == ()
+    assert code_of(step(given_up, Promote(MemberId("d"))), replacement) == "not_observer"
+    assert step(halfway, Remove(MemberId("d"))).replacements == ()
+
+
+def test_where_the_old_one_leaves_first_its_place_is_kept_for_the_new_one_alone() -> None:
+    names = [MemberId(f"m{number}") for number in range(9)]
+    start = made({**dict.fromkeys(names[:7], "voter"), names[7]: "observer", names[8]: "observer"})
+    replacement, other = Replace(names[0], names[7]), Replace(names[0], names[8])
+    halfway = step(start, replacement)
+    assert (len(halfway.voters()), halfway.replacements) == (6, (Replacing(names[0], names[7]),))
+    assert code_of(halfway, other) == "was_removed"
+    done = step(halfway, replacement)
+    assert (len(done.voters()), done.replacements) == (7, ())
+    assert next_change(done, replacement) is None
+    by_hand = step(halfway, Promote(names[7]))
+    assert by_hand.replacements == ()
+    assert next_change(by_hand, replacement) is None
+    assert code_of(step(by_hand, Demote(names[7])), replacement) == "was_removed"
+    assert code_of(step(halfway, Remove(names[7])), other) == "was_removed"
+
+
+def test_who_was_removed_for_itself_leaves_no_place() -> None:
+    """It would only be one voter more."""
+    now = made({"a": "voter", "b": "voter", "c": "voter", "d": "observer", "e": "observer"})
+    removed = step(now, Remove(MemberId("c")))
+    refused = next_change(removed, Replace(MemberId("c"), MemberId("d")))
     assert isinstance(refused, Refusal)
-    assert refused.code == "not_observer"
+    assert (refused.code, "name-c" in refused.text) == ("was_removed", True)
+    assert next_change(removed, Replace(MemberId("c"), MemberId("a"))) is None, "a votes, c is gone: so it is"
+
+
+def test_replacements_at_once_and_beside_a_promotion_all_come_true() -> None:
+    """In whatever order their steps are taken: as many vote in the end as before, and who was to leave has left."""
+    roles: dict[str, str | None] = {**dict.fromkeys("abc", "voter"), **dict.fromkeys("defg", "observer")}
+    wishes = [Replace(MemberId(old), MemberId(new)) for old, new in ("ad", "be", "cf")]
+    orders = set(permutations([0, 0, 1, 1, 2, 2, 3]))
+    assert len(orders) == 630
+    for order in orders:
+        now = made(roles)
+        for number in order:
+            now = step(now, wishes[number] if number < 3 else Promote(MemberId("g")))
+        assert set(now.voters()) == set("defg"), order
+        assert now.replacements == ()
+        assert [next_change(now, wish) for wish in wishes] == [None] * 3
 
 
 def test_names_and_addresses_are_used_once_and_an_amendment_keeps_the_role() -> None:

@@ -88,7 +88,9 @@ class AsOf(Struct, frozen=True):
 
 
 class Refused(Struct, frozen=True, tag="refused", omit_defaults=True):
-    """Why not. Nothing has changed, except under `outcome_unknown` and `no_quorum`, where it may have or may yet."""
+    """Why not. Nothing has changed, except under `outcome_unknown` and `no_quorum`, where it may have or may yet, and
+    where the reason says of a replacement that its first step is done.
+    """
 
     code: Code
     reason: str

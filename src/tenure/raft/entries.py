@@ -63,7 +63,9 @@ class Left(Struct, frozen=True):
 
 
 class Replacing(Struct, frozen=True):
-    """`by` was promoted to vote in the place of `member`, which is yet to leave (P7.2)."""
+    """One of two steps is taken (P7.2): `by` votes in the place of `member`, which is yet to leave; or `member` left
+    and `by` is yet to be promoted.
+    """
 
     member: MemberId
     by: MemberId
@@ -73,14 +75,14 @@ class Configuration(Struct, frozen=True):
     """Who belongs to the cluster since log index `index` (0: founding). `removed`: ids that left and never return.
 
     `wanted` is what the operator last made it, while the autopilot is on its way back there; None: just what it is.
-    `replacing`: an operator's replacement is halfway. `left`: the last of `removed`, with their names.
+    `replacements`: those of an operator that are halfway. `left`: the last of `removed`, with their names.
     """
 
     index: LogIndex
     seats: tuple[Seat, ...]
     removed: tuple[MemberId, ...] = ()
     wanted: Wanted | None = None
-    replacing: Replacing | None = None
+    replacements: tuple[Replacing, ...] = ()
     left: tuple[Left, ...] = ()
 
     def has(self) -> Wanted:

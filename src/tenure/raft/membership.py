@@ -214,14 +214,19 @@ def _replace(now: Configuration, wish: Replace) -> Configuration | Refusal | Non
         return Refusal("id_in_use", f"{new.name} can't take its own place")
     if old is None and wish.member not in now.removed:
         return _unknown(wish.member)
-    halfway = Replacing(wish.member, wish.by)
+    is_halfway = Replacing(wish.member, wish.by) in now.replacements
     promoted = _promote(now, wish.by, wish.role)
     if promoted is None:
-        if old is not None and now.replacing != halfway:
+        if old is not None and not is_halfway:
             text = f"{new.name} is a {new.role} already; only an observer can take the place of {old.name}"
             return Refusal("not_observer", text)
         return _remove(now, wish.member)
-    if old is None or new.role != "observer":
+    if new.role != "observer":
+        return promoted
+    if old is None:
+        if not is_halfway:
+            name = next((one.name for one in now.left if one.id == wish.member), wish.member)
+            return Refusal("was_removed", f"{name} was removed, and no place of it is kept for {new.name}")
         return promoted
     if old.role == "observer":
         return Refusal(
@@ -231,10 +236,16 @@ def _replace(now: Configuration, wish: Replace) -> Configuration | Refusal | Non
     if isinstance(end, Refusal):
         return end
     if isinstance(promoted, Configuration):
-        return msgspec.structs.replace(promoted, replacing=halfway)
+        return _halfway(promoted, wish)
     if promoted.code in {"too_many_voters", "too_many_witnesses"}:
-        return _remove(now, wish.member)  # at seven voters, and between witnesses, the old one goes first
+        removed = _remove(now, wish.member)  # at seven voters, and between witnesses, the old one goes first
+        return _halfway(removed, wish) if isinstance(removed, Configuration) else removed
     return promoted
+
+
+def _halfway(then: Configuration, wish: Replace) -> Configuration:
+    replacements = (*then.replacements, Replacing(wish.member, wish.by))
+    return msgspec.structs.replace(then, replacements=replacements[-voters_max:])
 
 
 def _amend(now: Configuration, wish: Amend) -> Configuration | Refusal | None:
@@ -282,10 +293,16 @@ def refusal(then: Configuration) -> Configuration | Refusal:
 
 
 def at(now: Configuration, then: Configuration, index: LogIndex) -> Configuration:
-    """`then` with the index of its entry, and with what `now` alone can tell: how they were called who leave. What was
-    halfway is over when somebody else comes or goes among the voters.
+    """`then` with the index of its entry, and with what `now` alone can tell: how they were called who leave. Whoever
+    else comes or goes, a replacement stays halfway while just one of its two steps stands.
     """
     gone = tuple(Left(seat.id, seat.name, seat.role) for seat in now.seats if then.seat(seat.id) is None)
     left = (*now.left, *gone)[-removed_kept_max:]
-    is_over = then.replacing == now.replacing and set(then.voters()) != set(now.voters())
-    return msgspec.structs.replace(then, index=index, left=left, replacing=None if is_over else then.replacing)
+    halfway = tuple(one for one in then.replacements if _is_halfway(then, one))
+    return msgspec.structs.replace(then, index=index, left=left, replacements=halfway)
+
+
+def _is_halfway(then: Configuration, one: Replacing) -> bool:
+    """Either both are there and `by` votes, or `member` has left and `by` doesn't vote yet."""
+    by = then.seat(one.by)
+    return by is not None and (by.role != "observer") == (then.seat(one.member) is not None)

@@ -1,10 +1,13 @@
 """Changes of the members at the desk: by name, told again, and when there is no time left to begin them."""
 
+import pytest
+
 from tenure.base.ids import MemberId
 from tenure.base.instants import MS
 from tenure.engines.native.inputs import PeerFrame
 from tenure.leadership.engine import (
     AnyRequest,
+    AnyResult,
     DemoteMember,
     MembersView,
     PromoteMember,
@@ -13,7 +16,7 @@ from tenure.leadership.engine import (
     ReplaceMember,
 )
 from tenure.raft.events import RttSample
-from tenure.raft.messages import DurableProbeReply, Envelope
+from tenure.raft.messages import DurableProbeReply, Envelope, TimeoutNow
 from tenure.wire.frames import CallReply
 from tests.engines.native.cluster import Cluster, Site
 
@@ -88,6 +91,111 @@ def test_a_leader_is_replaced_across_its_hand_over() -> None:
         cluster.run(200)
         made(cluster, ReplaceMember(leader.name, "m4"), at=leader if asked_at_the_leader else follower)
         assert names(cluster) == {"m1", "m2", "m3", "m4"} - {leader.name}
+
+
+def asked_at_once(cluster: Cluster, *requests: AnyRequest) -> list[AnyResult | None]:
+    leader = cluster.leader
+    tokens = [cluster.ask(leader, request) for request in requests]
+    cluster.run(3_000, until=lambda: all(token in leader.answers for token in tokens))
+    return [leader.answers.get(token) for token in tokens]
+
+
+def voters(cluster: Cluster) -> set[str]:
+    return {seat.name for seat in cluster.leader.alive.raft.configuration.seats if seat.role != "observer"}
+
+
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_two_replacements_at_once_both_come_true_when_they_are_told_again(size: int) -> None:
+    """Each is two steps, and the steps of both are taken in between (P7.1, P7.2)."""
+    cluster = Cluster(size)
+    cluster.run(1_000)
+    old, other = cluster.followers()[:2]
+    cluster.join("m8")
+    cluster.join("m9")
+    cluster.run(300)
+    stay = voters(cluster) - {old.name, other.name}
+    both = ReplaceMember(old.name, "m8"), ReplaceMember(other.name, "m9")
+    for answer in asked_at_once(cluster, *both):
+        assert not isinstance(answer, Refused) or answer.code in {"change_pending", "too_many_voters"}
+    for request in both:
+        made(cluster, request)
+    assert voters(cluster) == stay | {"m8", "m9"}
+    assert all(made(cluster, request).already for request in both)
+
+
+def test_a_replacement_goes_on_beside_a_promotion() -> None:
+    cluster = Cluster(3)
+    cluster.run(1_000)
+    old = cluster.followers()[0]
+    cluster.join("m4")
+    cluster.join("m5")
+    cluster.run(300)
+    asked_at_once(cluster, ReplaceMember(old.name, "m4"), PromoteMember("m5"))
+    made(cluster, PromoteMember("m5"))
+    made(cluster, ReplaceMember(old.name, "m4"))
+    assert voters(cluster) == {"m1", "m2", "m3", "m4", "m5"} - {old.name}
+
+
+def test_who_left_earlier_has_no_place_for_another() -> None:
+    """Said by a slip of the name, a replacement of who is long gone would make one voter more."""
+    cluster = Cluster(3)
+    cluster.run(1_000)
+    gone = cluster.followers()[0]
+    cluster.join("m4")
+    cluster.run(300)
+    made(cluster, ReplaceMember(gone.name, "m4"))
+    cluster.kill(gone)
+    cluster.join("m5")
+    cluster.run(300)
+    wrong = refused(cluster, ReplaceMember(gone.name, "m5"))
+    assert (wrong.code, gone.name in wrong.reason, "first step" in wrong.reason) == ("was_removed", True, False)
+    assert len(voters(cluster)) == 3
+    assert made(cluster, ReplaceMember(gone.name, "m4")).already
+
+
+class Clinging(Cluster):
+    """No hand-over comes about."""
+
+    clings = False
+
+    def _send(self, site: Site, peer: MemberId, frame: PeerFrame) -> None:
+        if not (self.clings and isinstance(frame, Envelope) and isinstance(frame.message, TimeoutNow)):
+            super()._send(site, peer, frame)
+
+
+def test_a_refusal_between_two_steps_says_that_the_first_is_done() -> None:
+    """Also where another member passed it on; and it goes on from there."""
+    for asked_at_the_leader in (True, False):
+        cluster = Clinging(3)
+        cluster.run(1_000)
+        cluster.join("m4")
+        cluster.run(300)
+        cluster.clings = True
+        leader = cluster.leader
+        asked = leader if asked_at_the_leader else cluster.followers()[0]
+        answer = cluster.answer(asked, ReplaceMember(leader.name, "m4"))
+        assert isinstance(answer, Refused), answer
+        assert answer.reason.endswith("; its first step is done"), answer
+        assert answer.reason.count("first step") == 1
+        assert voters(cluster) == {"m1", "m2", "m3", "m4"}
+        again = cluster.answer(leader, ReplaceMember(leader.name, "m4"))
+        assert isinstance(again, Refused)
+        assert again.reason.endswith("; its first step is done"), "it was done for who asked before"
+        cluster.clings = False
+        cluster.run(1_500)
+        made(cluster, ReplaceMember(leader.name, "m4"))
+        assert voters(cluster) == {"m1", "m2", "m3", "m4"} - {leader.name}
+
+
+def test_a_refusal_before_the_first_step_speaks_of_none() -> None:
+    cluster = Cluster(3)
+    cluster.run(1_000)
+    gone = cluster.join("m4")
+    cluster.run(300)
+    cluster.kill(gone)
+    cluster.run(300)
+    answer = refused(cluster, ReplaceMember(cluster.followers()[0].name, "m4"))
+    assert (answer.code, "first step" in answer.reason) == ("not_caught_up", False)
 
 
 class Deaf(Cluster):

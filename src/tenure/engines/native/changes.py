@@ -26,7 +26,7 @@ from tenure.leadership.members import (
     ReplaceMember,
 )
 from tenure.raft import membership
-from tenure.raft.entries import Configuration, Seat
+from tenure.raft.entries import Configuration, Replacing, Seat
 from tenure.raft.events import ChangeMembership, Transfer
 from tenure.raft.founding import Record
 from tenure.raft.membership import Add, Amend, Demote, Promote, Refusal, Remove, Replace, Wish
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tenure.engines.native.replica import Replica
 
 _steps_max: Final = 8
+_FIRST_IS_DONE: Final = "; its first step is done"
 retry_after_ms: Final = 500
 
 
@@ -131,6 +132,17 @@ class Changes:
             self._handing[token] = ended.token
             pending.stage = PARKED
             self._replica.turn.events.append(Transfer(token, None))
+
+    def told_halfway(self, pending: Pending, request: ReplaceMember, refused: Refused) -> Refused:
+        """A refusal that comes between the two steps says so: here alone something has changed all the same. Where the
+        first was taken at another desk, the configuration tells.
+        """
+        halfway = Replacing(MemberId(request.member), MemberId(request.by))
+        raft = self._replica.raft
+        stands = halfway in raft.configuration.replacements and raft.configuration.index <= raft.commit
+        if not (stands or pending.advanced) or _FIRST_IS_DONE in refused.reason:
+            return refused
+        return msgspec.structs.replace(refused, reason=refused.reason + _FIRST_IS_DONE)
 
     def transfer_ended(self, ended: TransferEnded) -> None:
         """A hand-over before a leader may leave. Done: the next leader is asked, as after any change of leader."""

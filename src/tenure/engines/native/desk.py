@@ -47,6 +47,7 @@ from tenure.leadership.engine import (
     ReadElection,
     Refused,
     Release,
+    ReplaceMember,
     Sequenced,
     Status,
     Stepdown,
@@ -68,7 +69,7 @@ NO_STATE: Final = Refused("no_state", "this member is a witness and holds no sta
 
 def _is_untouched(pending: Pending) -> bool:
     """Nothing was done about it: it was neither proposed nor passed on."""
-    return pending.stage == PARKED and not pending.doubtful
+    return pending.stage == PARKED and not (pending.doubtful or pending.advanced)
 
 
 class Desk:
@@ -217,6 +218,8 @@ class Desk:
             # A queue was full: no word about what was sent before. (The state machine's own limits tell no time.)
             text = f"{result.reason}; the change may still take effect"
             result = Refused("no_quorum", text, retry_after_ms=result.retry_after_ms)
+        if type(result) is Refused and type(pending.request) is ReplaceMember:
+            result = self.changes.told_halfway(pending, pending.request, result)
         if pending.peer is not None:
             self.forwarding.served(pending.peer, pending.token)
             self._turn.out.send.append((pending.peer, CallReply(pending.token, result)))
