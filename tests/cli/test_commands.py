@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tenure.cli.status import described
@@ -61,6 +62,9 @@ def test_status_of_a_member_that_was_left_behind_does_not_send_for_the_others() 
     said = described(report)
     assert "LEFT BEHIND: the cluster of m1 came out of this one" in said
     assert "See that the others run" not in said
+    sibling = described(msgspec.structs.replace(report, forked="forked: x and this member belong to two clusters"))
+    assert "FORKED: x and this member" in sibling, "and this one may be the one that goes on"
+    assert "See that the others run" in sibling
 
 
 def test_status_says_what_hinders_a_member_that_takes_part() -> None:

@@ -222,6 +222,13 @@ CHANGES = (
         ("engines/native/test_changes.py::test_a_refusal_between_two_steps_says_that_the_first_is_done",),
     ),
     Mutant(
+        "whoever-met-a-sibling-takes-no-part", "P1.4", "engines/native/desk.py",
+        "            if forked is not None and self._replica.is_left_behind and _is_untouched(pending):\n",
+        "            if forked is not None and _is_untouched(pending):\n",
+        "a healthy member says for ever that it takes no part, when its cluster has no leader for a moment",
+        ("engines/native/test_changes.py::test_who_has_met_a_sibling_cluster_is_no_less_a_member_than_the_others",),
+    ),
+    Mutant(
         "replacement-that-cannot-end", "P7.2", "raft/membership.py",
         "    if isinstance(end, Refusal):\n        return end\n",
         "",

@@ -101,7 +101,8 @@ def _no_quorum(report: StatusReport) -> str:
     missing = f" Not connected: {', '.join(report.missing)}." if report.missing else ""
     said = f"NO QUORUM: nothing can be decided; {report.member} hears no leader."
     hindered = f" HINDERED: {report.obstacle}." if report.obstacle is not None else ""
-    step = "" if report.forked is not None else " See that the others run and reach it."
+    is_left_behind = report.forked is not None and report.forked.startswith("left behind")
+    step = "" if is_left_behind else " See that the others run and reach it."
     return f"{said}{missing}{step}{hindered}"
 
 

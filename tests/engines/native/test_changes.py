@@ -9,6 +9,7 @@ from tenure.leadership.engine import (
     AnyRequest,
     AnyResult,
     DemoteMember,
+    KvPut,
     MembersView,
     PromoteMember,
     Refused,
@@ -196,6 +197,25 @@ def test_a_refusal_before_the_first_step_speaks_of_none() -> None:
     cluster.run(300)
     answer = refused(cluster, ReplaceMember(cluster.followers()[0].name, "m4"))
     assert (answer.code, "first step" in answer.reason) == ("not_caught_up", False)
+
+
+@pytest.mark.parametrize("is_left_behind", [True, False])
+def test_who_has_met_a_sibling_cluster_is_no_less_a_member_than_the_others(is_left_behind: bool) -> None:
+    """P1.4: `no_part` says that others went on without it; of a sibling that isn't known."""
+    cluster = Cluster(3)
+    cluster.run(1_000)
+    alone, other = cluster.followers()
+    alone.alive.forked, alone.alive.is_left_behind = "forked: x is of another branch", is_left_behind
+    assert not isinstance(cluster.answer(alone, KvPut("a", b"1")), Refused)
+    cluster.kill(cluster.leader)
+    cluster.kill(other)
+    cluster.run(1_000)
+    answer = cluster.answer(alone, KvPut("a", b"1"))
+    assert isinstance(answer, Refused)
+    assert (answer.code, "x is of another branch" in answer.reason) == (
+        "no_part" if is_left_behind else "no_quorum",
+        True,
+    )
 
 
 class Deaf(Cluster):

@@ -276,11 +276,13 @@ class Desk:
             if type(pending.request) is Status and pending.peer is None:
                 self.answer(key, pending, views.status(self._replica, turn.now, turn.wall, quorum=False))
                 continue
-            if turn.leader is None and self._replica.forked is not None and _is_untouched(pending):
-                refused = Refused("no_part", self._replica.forked, retry_after_ms=self._limits.retry_after_ms)
-                self.answer(key, pending, refused)
+            forked = self._replica.forked if turn.leader is None else None
+            if forked is not None and self._replica.is_left_behind and _is_untouched(pending):
+                self.answer(key, pending, Refused("no_part", forked, retry_after_ms=self._limits.retry_after_ms))
                 continue
             reason = "no consensus leader is known" if turn.leader is None else "no majority answered in time"
+            if forked is not None:  # of a sibling: we may be those who go on, and only have no quorum
+                reason += f"; {forked}"
             if (pending.doubtful or pending.stage in (PROPOSED, FORWARDED)) and kind_of[type(pending.request)] in (
                 PROPOSAL,
                 STEPDOWN,

@@ -185,7 +185,9 @@ class Member:
         if why is not None:
             found = relation(replica.lineage, hello.lineage)
             if found in {"forked", "newer"}:
-                replica.forked = why
+                if found == "newer" or not replica.is_left_behind:
+                    replica.forked = why
+                replica.is_left_behind = replica.is_left_behind or found == "newer"
                 self._tells.forked(found, why)
             return why
         return None

@@ -85,6 +85,8 @@ class Replica:
         self.turn = Turn(now)
         self.forked: str | None = None
         """A cluster was met that came out of ours, or out of the same past (P1.4)."""
+        self.is_left_behind = False
+        """It came out of ours."""
         self.obstacle: str | None = None
         """Why it takes no part any more."""
         self.hindrance: str | None = None
