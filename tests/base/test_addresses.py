@@ -13,6 +13,10 @@ from tenure.client.endpoints import address
         ("h:1", ("h", 1)),
         ("10.0.0.1:65535", ("10.0.0.1", 65_535)),
         ("[::1]:8368", ("::1", 8_368)),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
+        ("::1:8368", ("::1", 8_368)),
+        ("bücher.example:80", ("bücher.example", 80)),
+        ("my_host-1.example.:80", ("my_host-1.example.", 80)),
         ("h:00080", ("h", 80)),
     ],
 )
@@ -33,3 +37,21 @@ def test_a_port_that_nobody_could_come_to_is_none(port: str) -> None:
 def test_a_host_or_a_port_alone_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="must be HOST:PORT, got"):
         host_port(text)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("[]", "]", "[", "[[::1]", "[::1]]", "[[::1]]", "::1]", "[::1", "[h]", "[10.0.0.1]", "[h", "h]", "x[::1]"),
+        *("http://h", "h/x", "/", "a:b", "::1::2", "h:80"),
+        *(
+            f"h{mark}x"
+            for mark in (" ", "\t", "\n", "\0", "\x7f", "\x85", "\xa0", "\u2028", "\u202e", "\u200b", "\ufeff")
+        ),
+        *(" h", "h ", "h\u3000", "[::1%a b]", "[::1%\u202e]", "\udc80"),
+    ],
+)
+def test_what_is_no_host_makes_no_address(host: str) -> None:
+    with pytest.raises(ValueError, match="must be HOST:PORT with a host") as caught:
+        host_port(f"{host}:80")
+    assert str(caught.value).isprintable(), "nothing of it reaches a terminal as it is"

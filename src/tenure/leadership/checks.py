@@ -181,8 +181,6 @@ def _peer(address: str) -> None:
         raise Invalid("peer", str(error)) from None
     if len(address) > _address_chars_max:
         raise Invalid("peer", f"must have at most {_address_chars_max} characters")
-    if _CONTROL.search(address) or " " in address:
-        raise Invalid("peer", "must hold no spaces and no control characters")
 
 
 def _kv_put(request: KvPut) -> None:
