@@ -179,6 +179,7 @@ def test_recover_of_what_was_recovered_is_refused_unless_it_is_told_so(
     assert "m1 is the only voter of its cluster" in refused.err
     assert "recovered or restored already" in refused.err
     assert "start it as before" in refused.err
+    assert "if this directory is an older copy: --again, which takes new terms" in refused.err
     assert sorted(path.name for path in tmp_path.iterdir()) == there
     dry = tenure(*recover, "--again")
     assert "tenure recover --data-dir" in dry.out
@@ -214,6 +215,18 @@ def test_recover_through_a_link_leaves_the_link(tenure: Tenure, tmp_path: Path) 
     said = tenure("recover", "--data-dir", str(link), "--majority-is-lost-for-ever", "--json")
     assert Path(said.json["kept"]).parent == where.parent
     assert link.resolve() == where
+
+
+@pytest.mark.parametrize("place", ["loop", "loop/m1", "x" * 300, "x" * 300 + "/m1"])
+def test_recover_of_a_place_that_can_t_be_looked_into(tenure: Tenure, tmp_path: Path, place: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    where = tmp_path / place
+    said = tenure("recover", "--data-dir", str(where))
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(f"tenure: {where} can't be looked into: ")
+    assert "Next step: give the --data-dir of the surviving one" in said.err
+    assert tenure("recover", "--data-dir", str(where), "--json").error["exit"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
 def test_recover_of_nothing(tenure: Tenure, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tenure.raft.ready import Batch
 from tenure.server.recovering import Unmovable, examine, recover
 from tenure.server.reviving import TooNew
 from tenure.storage import Store
+from tenure.storage.errors import Locked
 from tests.server.past import NOW, SEATS, changed, drawn, joined_member, stopped_member
 
 M4 = Seat(MemberId("4" * 16), "m4", "10.0.0.4:8369", "observer")
@@ -65,6 +66,56 @@ def test_a_directory_that_can_t_be_put_aside_stays_as_it_is(tmp_path: Path) -> N
         recover(directory, remains, peer="10.0.0.1:8369", floor=None, wall=NOW, draw=drawn())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m1", taken.name]
     assert examine(directory).lineage == remains.lineage
+
+
+def test_what_a_recovery_left_that_was_killed_is_made_anew(tmp_path: Path) -> None:
+    """Killed between making the new directory and renaming the old one: told again it goes through, for nobody can
+    give another --data-dir.
+    """
+    directory = stopped_member(tmp_path / "m1")
+    remains = examine(directory)
+    aside, _ = recover(directory, remains, peer="10.0.0.1:8369", floor=None, wall=NOW)
+    directory.rename(tmp_path / ".m1.recovered")
+    (tmp_path / f"m1.before-recovery-{aside.lineage[-1]}").rename(directory)
+    for others in ("m1.recovered", ".m2.recovered", ".m1"):
+        (tmp_path / others / "precious").mkdir(parents=True)
+    made, kept = recover(directory, remains, peer="10.0.0.1:8369", floor=None, wall=NOW)
+    assert examine(directory).lineage == made.lineage != aside.lineage
+    there = {path.name: sorted(inner.name for inner in path.iterdir()) for path in tmp_path.iterdir()}
+    assert there.keys() == {"m1", kept.name, "m1.recovered", ".m2.recovered", ".m1"}
+    assert all(there[others] == ["precious"] for others in ("m1.recovered", ".m2.recovered", ".m1"))
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_has_the_new_directory_s_name_and_is_none_of_ours_stays(tmp_path: Path, kind: str) -> None:
+    directory = stopped_member(tmp_path / "m1")
+    remains = examine(directory)
+    there = tmp_path / ".m1.recovered"
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "something").touch()
+    if kind == "file":
+        there.write_text("precious")
+    else:
+        there.symlink_to(precious)
+    with pytest.raises(Unmovable, match=r"\.m1\.recovered is in the way, and nothing was changed"):
+        recover(directory, remains, peer="10.0.0.1:8369", floor=None, wall=NOW, draw=drawn())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".m1.recovered", "m1", "precious"]
+    assert (there.is_symlink(), (precious / "something").exists()) == (kind == "link", True)
+
+
+def test_two_recoveries_of_one_directory_don_t_meet(tmp_path: Path) -> None:
+    """Nor does a recovery meet a member that was started in the meantime."""
+    directory = stopped_member(tmp_path / "m1")
+    remains = examine(directory)
+    (tmp_path / ".m1.recovered").mkdir()
+    running = Store.open(directory, "m1").store
+    try:
+        with pytest.raises(Locked):
+            recover(directory, remains, peer="10.0.0.1:8369", floor=None, wall=NOW, draw=drawn())
+    finally:
+        running.close(clean=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".m1.recovered", "m1"]
 
 
 def test_a_configuration_that_this_program_does_not_know_is_refused(tmp_path: Path) -> None:

@@ -55,13 +55,13 @@ def command(
     First read docs/operating/recovery.md.
     """  # fmt: skip
     from tenure.leadership.terms import founding_stamp
-    from tenure.server.recovering import examine, recover
+    from tenure.server.recovering import examine, place_of, recover
 
     wall = WallMs(time.time_ns() // 1_000_000)
     if term_floor is not None:
         founding_stamp(wall, term_floor)  # refused here, or a dry run would recommend what will be refused
     given = None if peer is None else str(served({"peer": peer}).advertise_peer)
-    data_dir = data_dir.resolve()
+    data_dir = place_of(data_dir)
     remains = examine(data_dir)
     if remains.needs_nobody and not again:
         raise Unsafe(_not_lost(data_dir, remains))
@@ -138,7 +138,7 @@ def _not_lost(data_dir: Path, remains: "Remains") -> str:
     before = " It was recovered or restored already." if len(remains.lineage) > 1 else ""
     return (
         f"{data_dir}: {remains.name} is the only voter of its cluster, so no majority is lost.{before} "
-        f"Next step: start it as before. To make yet another cluster of it: {_AGAIN}"
+        f"Next step: start it as before; if this directory is an older copy: {_AGAIN}, which takes new terms"
     )
 
 

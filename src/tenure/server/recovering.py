@@ -43,6 +43,22 @@ class Unmovable(TenureError):
     """The directory can't be put aside."""
 
 
+def place_of(directory: Path) -> Path:
+    """Where it is: `.` has no name that another could be put beside, and a link stays one. Raises `NothingThere`."""
+    try:
+        return directory.resolve()
+    except (OSError, RuntimeError) as error:  # the latter is a link that leads to itself
+        raise _closed(directory, error) from None
+
+
+def _closed(directory: Path, error: OSError | RuntimeError) -> NothingThere:
+    why = error.strerror if isinstance(error, OSError) else "it is a link that leads to itself"
+    return NothingThere(
+        f"{directory} can't be looked into: {why}. Next step: give the --data-dir of the surviving one, "
+        "to a process that may read it"
+    )
+
+
 class Remains(Struct, frozen=True):
     """What a stopped member's directory holds. `last_index` and `last_term` say how fresh: of several survivors the one
     with the greatest (term, index) has the most.
@@ -97,7 +113,11 @@ class Remains(Struct, frozen=True):
 
 def examine(directory: Path) -> Remains:
     """Read it all, and leave it as it was. Raises `StorageError`, `UnknownCommand`, `TooNew`, `NothingThere`."""
-    if not directory.is_dir() or Folder(directory).is_unmade():
+    try:
+        nobody = not directory.is_dir() or Folder(directory).is_unmade()
+    except OSError as error:
+        raise _closed(directory, error) from None
+    if nobody:
         raise NothingThere(f"{directory} holds no member. Next step: give the --data-dir of the surviving one")
     opened = Store.open(directory, directory.name)
     try:
@@ -170,24 +190,51 @@ def recover(
     wall: WallMs,
     draw: Callable[[], str] = lambda: secrets.token_hex(8),
 ) -> tuple[Revived, Path]:
-    """Make the new directory in the old one's place; where the old one is now. Raises as `revive`, and `Unmovable`."""
-    directory = directory.resolve()  # `.` has no name, and a link stays one
+    """Make the new directory in the old one's place; where the old one is now. Raises as `revive`, `Unmovable`, and
+    `Locked` if another recovery is at it, or a member runs.
+    """
+    directory = place_of(directory)
     if not directory.name:
         raise Unmovable(f"{directory} has no place beside it. Next step: move what it holds to a directory of its own")
     fresh = directory.with_name(f".{directory.name}.recovered")
-    heir = Heir(remains.name, peer, fresh)
-    revived = revive(
-        remains.state,
-        [heir],
-        index=remains.last_index,
-        term=remains.term,
-        feature=remains.feature,
-        floor=floor,
-        wall=wall,
-        why=reason,
-        draw=draw,
-    )
-    kept = directory.with_name(f"{directory.name}.before-recovery-{revived.lineage[-1]}")
+    old = Folder(directory)
+    old.lock()  # also while it gets its new name: what another recovery is making isn't taken for a leftover
+    try:
+        _clear(fresh)
+        revived = revive(
+            remains.state,
+            [Heir(remains.name, peer, fresh)],
+            index=remains.last_index,
+            term=remains.term,
+            feature=remains.feature,
+            floor=floor,
+            wall=wall,
+            why=reason,
+            draw=draw,
+        )
+        kept = directory.with_name(f"{directory.name}.before-recovery-{revived.lineage[-1]}")
+        _put_in_place(fresh, directory, kept)
+    finally:
+        old.unlock()
+    return revived, kept
+
+
+def _clear(fresh: Path) -> None:
+    """Remove what a recovery left that was killed before it put the old directory aside. The name is ours alone, and
+    no member was ever started there; a link or a file isn't of our making, and stays.
+    """
+    try:
+        shutil.rmtree(fresh)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unmovable(
+            f"{fresh} is in the way, and nothing was changed: {error.strerror or error}. Next step: look what it is, "
+            "and remove it or give it another name"
+        ) from error
+
+
+def _put_in_place(fresh: Path, directory: Path, kept: Path) -> None:
     try:
         directory.rename(kept)
     except OSError as error:
@@ -198,4 +245,3 @@ def recover(
         ) from error
     fresh.rename(directory)
     sync(directory.parent)
-    return revived, kept
