@@ -75,6 +75,13 @@ def test_durations(text: str, us: int) -> None:
     assert options.duration(text, "x") == us
 
 
+@pytest.mark.parametrize("digits", ["9" * 400, "9" * 5_000, "0." + "1" * 5_000])
+def test_a_duration_of_endless_digits_is_none(digits: str) -> None:
+    with pytest.raises(Invalid, match="needs a number and a unit") as caught:
+        options.duration(f"{digits}s", "x")
+    assert len(str(caught.value)) < 200
+
+
 def test_every_option_says_what_it_is_for_and_how_the_environment_calls_it() -> None:
     for option in options.TABLE:
         assert option.help

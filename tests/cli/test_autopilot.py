@@ -87,6 +87,10 @@ def test_set_leaves_what_is_not_given(
 def test_what_can_not_be_set_is_a_matter_of_usage(pilot: Tenure) -> None:
     assert pilot("set", "--voters-wanted", "many").code == 2
     assert pilot("set", "--observers-dead-after", "soon").code == 2
+    endless = pilot("set", "--voters-wanted", "9" * 5_000)
+    assert endless.code == 2
+    assert "--voters-wanted: must be a number of voters or as-made" in endless.err
+    assert len(endless.err) < 200
     said = pilot("set", "--voters-wanted", "8")
     assert said.code == 2
     assert "voters_wanted" in said.err

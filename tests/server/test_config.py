@@ -72,7 +72,13 @@ def test_variables_of_other_commands_may_stand_in_the_environment() -> None:
         ("join", "http://127.0.0.1:0", "between 1 and 65535"),
         ("rejoin", "127.0.0.1:8368,127.0.0.1:0", "between 1 and 65535"),
         ("join", "http://127.0.0.1:٣", "Port could not be cast"),
+        *((key, "http://h:80", "with a host") for key in ("api", "peer", "advertise_api", "advertise_peer")),
+        ("peer", "[]:80", "must be HOST:PORT with a host"),
+        ("cluster", "m1=h\u202e:1,m2=h:2", "the address of m1 must be HOST:PORT with a host"),
         ("heartbeat_ms", "٢٥", "must be an integer"),
+        ("heartbeat_ms", "9" * 5_000, "must lie between 5 and 1000, got a number of 5000 characters"),
+        ("heartbeat_ms", "-" + "9" * 5_000, "must lie between 5 and 1000, got a number of 5001 characters"),
+        ("heartbeat_ms", 10**30, "must lie between 5 and 1000"),
         ("log_level", "loud", "must be one of debug, info, warning, error"),
         ("name", "no spaces", "must match"),
         ("cluster", "m1", "must be NAME=HOST:PORT"),
@@ -111,6 +117,21 @@ def test_the_cluster_may_be_a_table_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "tenure.toml"
     file.write_text('name = "b"\n[cluster]\na = "127.0.0.1:1"\nb = "127.0.0.1:2"\n')
     assert loaded(None, None, file).cluster == (Listed("a", "127.0.0.1:1"), Listed("b", "127.0.0.1:2"))
+
+
+@pytest.mark.parametrize("value", ["9" * 5_000, "0x" + "f" * 5_000, "[[0x" + "f" * 5_000 + "]]"])
+@pytest.mark.parametrize("key", ["heartbeat_ms", "name", "join"])
+def test_a_number_in_the_file_that_nobody_could_mean_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    """As text it could be said neither in the error nor anywhere."""
+    file = tmp_path / "tenure.toml"
+    file.write_text(f"{key} = {value}\n")
+    assert refused(None, None, file) == f"config ({file}): holds an integer that is too long"
+
+
+def test_a_file_that_is_no_text_is_no_toml(tmp_path: Path) -> None:
+    file = tmp_path / "tenure.toml"
+    file.write_bytes(b'name = "\xff"\n')
+    assert refused(None, None, file).startswith(f"config ({file}): is not TOML: ")
 
 
 def test_addresses_of_version_six_keep_their_brackets() -> None:

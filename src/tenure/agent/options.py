@@ -83,7 +83,7 @@ class Options:
     command: tuple[str, ...]
 
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)", re.ASCII)
+_DURATION: Final = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(us|ms|s|m|h)", re.ASCII)
 _UNITS: Final = {"us": 1, "ms": MS, "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND}
 
 
@@ -91,7 +91,7 @@ def duration(text: str, field: str) -> Micros:
     """`500ms`, `3s`, `1.5s`, `2m`. A number without a unit is refused: nobody can know what it meant."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
-        raise Invalid(field, f"needs a number and a unit (us, ms, s, m, h), such as 500ms; got {text!r}")
+        raise Invalid(field, f"needs a number and a unit (us, ms, s, m, h), such as 500ms; got {text[:80]!r}")
     return Micros(round(float(match[1]) * _UNITS[match[2]]))
 
 

@@ -15,6 +15,7 @@ from tenure.leadership.engine import AutopilotSettings, AutopilotView, WatchedVi
 
 _STYLE: Final[dict[str, Style]] = {"healthy": "good", "waiting": "warn", "acting": "warn", "off": "dim"}
 _shown_max: Final = 10
+_digits_max: Final = 20
 
 
 @click.group("autopilot")
@@ -71,8 +72,8 @@ def set_(
 def _voters(text: str) -> int | None:
     if text == "as-made":
         return None
-    if not (text.isascii() and text.isdecimal()):
-        raise Invalid("--voters-wanted", f"must be a number of voters or as-made, got {text!r}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= _digits_max):
+        raise Invalid("--voters-wanted", f"must be a number of voters or as-made, got {text[:_digits_max]!r}")
     return int(text)
 
 

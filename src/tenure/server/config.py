@@ -26,6 +26,8 @@ Kind = Literal["text", "integer", "switch", "path", "address", "members", "endpo
 api_port: Final = 8368
 peer_port: Final = 8369
 default_files: Final = (Path("tenure.toml"), Path("/etc/tenure/tenure.toml"))
+integer_chars_max: Final = 20
+"""Of what is read as a number at all: more than any maximum has, and little enough for `int`."""
 secret_bytes_min: Final = 16
 secret_mode_forbidden: Final = 0o027
 """Of a group's rights only reading (0640 and systemd's credentials), of all others' none."""
@@ -249,10 +251,13 @@ def _from_file(path: Path) -> dict[str, Sourced]:
     try:
         with path.open("rb") as stream:
             table = tomllib.load(stream)
+        str(table)  # an integer in hex may be read that is too long to be said in any error
     except OSError as error:
         raise ConfigError("config", str(path), f"can't be read: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("config", str(path), f"is not TOML: {error}") from None
+    except ValueError:
+        raise ConfigError("config", str(path), "holds an integer that is too long") from None
     for key in table:
         if key not in by_name or key == "config":
             raise ConfigError(key, str(path), _no_such(key))
@@ -336,6 +341,9 @@ def _value(option: Option, value: object, source: str) -> object:
             text = str(value)
             if isinstance(value, bool) or not (text.isascii() and text.removeprefix("-").isdecimal()):
                 raise fail(f"must be an integer, got {value!r}")
+            if len(text) > integer_chars_max:
+                text = f"a number of {len(text)} characters"
+                raise fail(f"must lie between {option.minimum} and {option.maximum}, got {text}")
             number = int(text)
             if not option.minimum <= number <= option.maximum:
                 raise fail(f"must lie between {option.minimum} and {option.maximum}, got {number}")
