@@ -197,7 +197,10 @@ _next_steps: Final[dict[Code, str]] = {
     "name_in_use": "Give the new member another name, or remove the old one: `tenure member remove`.",
     "address_in_use": "Give it an address of its own (--peer), or remove or amend the member that has it.",
     "id_in_use": "If it has moved: `tenure member amend NAME --peer HOST:PORT`.",
-    "was_removed": "To come back it needs an empty data directory, which draws a new id, and `tenure serve --join`.",
+    "was_removed": (
+        "To come back it needs an empty data directory, which draws a new id, and `tenure serve --join`. "
+        "Whoever is to vote now: `tenure member promote`."
+    ),
     "version_too_old": "Upgrade what is named; `tenure status --json` tells each member's version (`speaks`).",
     "stale_configuration": "See the members as they are (`tenure member list`), and decide anew.",
     "change_pending": "Try again when the change under way is done; `tenure member list` shows the members.",
