@@ -41,7 +41,6 @@ CHANGE_US: Final = 30 * SECOND
 """A newcomer is taken in, brought up by a snapshot and promoted within that."""
 EXPIRY_SLACK_US: Final = 3 * SECOND
 ENTRIES_BEHIND: Final = 50
-PLACE_IS_GONE: Final = frozenset({"was_removed", "not_voter"})  # whoever was to be replaced has left, or votes no more
 
 
 class Healing:
@@ -243,6 +242,7 @@ class Healing:
         """L7: a transfer that is asked for ends, done or not; where nothing fails it is done at one of a few tries (the
         target may be far behind, a queue full).
         """
+        self.converge("whoever was to die")
         if sum(1 for host in self.counted() if host.replica is not None and not host.replica.witness) < 2:
             return
         near = [host for host in self.near() if host.replica is not None and not host.replica.witness]
@@ -379,8 +379,8 @@ class Healing:
             answer = operator.results.pop(tag, None)
             if isinstance(answer, MembersView) and newcomer in world.voters():
                 return
-            if isinstance(answer, Refused) and answer.code in PLACE_IS_GONE:
-                return  # by a change that was asked for before, and was done late
+            if isinstance(answer, Refused) and answer.code in {"was_removed", "not_voter"}:
+                return  # his place is gone by a change that was asked for before, and was done late
             if world.now > end:
                 self.observer.fail("L7", f"{text}, and isn't done: {answer}; {', '.join(self.shown())}")
             self.run.steps(world.steps + 5 * LOOK_STEPS)
