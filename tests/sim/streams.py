@@ -196,7 +196,12 @@ class Stream:
         """Pushes for a session come here; if this stream is gone, its loss is what the steward hears of (P3.8)."""
         if self.stands:
             self.streams.at(self.host).attached[session] = self
-        else:
+        else:  # we are in the middle of a turn of the member, which takes this in the next
+            self.streams.world.later(0, partial(self.gone, session))
+
+    def gone(self, session: SessionId) -> None:
+        """The member tells its steward that nobody listens for this session, if it lives yet."""
+        if self.host.replica is not None and self.host.life == self.life:
             self.submit(Disconnected(session), None, None)
 
     def say(self, mark: bytes, encoded: bytes) -> None:
