@@ -141,7 +141,7 @@ def test_behind_the_rise_nobody_goes_back_and_nobody_older_comes_in(tmp_path: Pa
         assert (report.status, report.data["state"]) == (503, "stopped")
         assert "feature version 2, this member only 1" in report.data["obstacle"]
         refused = members[name].ask("GET", "/v1/kv/next/a")
-        assert (refused.status, refused.code) == (503, "no_quorum")
+        assert (refused.status, refused.code) == (503, "no_part")
         assert too_old in refused.data["detail"]
         assert members[name].ask("GET", "/livez").status == 200
         put(members.others(name)[0], "next/a", 2)
