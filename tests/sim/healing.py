@@ -31,14 +31,11 @@ LOOK_STEPS: Final = 20
 TRANSFER_TRIES: Final = 5
 QUIET_STEPS: Final = 600
 AFTER_RETURN_STEPS: Final = 300
-QUIET_STEPS_MAX: Final = 20_000
-"""How many steps more the last operations may take before that is a failure of its own …"""
-QUIET_PATIENCES: Final = 3
-"""… if a client has had the time to lose its patience so often."""
-CATCHING_UP_STEPS: Final = 2_000
-"""So many steps more, as long as those who are behind come nearer."""
-CHANGE_US: Final = 30 * SECOND
-"""A newcomer is taken in, brought up by a snapshot and promoted within that."""
+QUIET_STEPS_MAX: Final = 20_000  # how many steps more the last operations may take before that is a failure of its own
+QUIET_PATIENCES: Final = 3  # … if a client has had the time to lose its patience so often
+CATCHING_UP_STEPS: Final = 2_000  # so many steps more, as long as those who are behind come nearer
+CATCHING_UP_BOUNDS: Final = 20  # the same in time, so often the bound
+CHANGE_US: Final = 30 * SECOND  # a newcomer is taken in, brought up by a snapshot and promoted within that
 EXPIRY_SLACK_US: Final = 3 * SECOND
 ENTRIES_BEHIND: Final = 50
 
@@ -122,14 +119,17 @@ class Healing:
             leader = follows if serves else leader
         return leader is not None and followed == {leader}
 
-    def await_(self, bound_us: int, rule: str, text: str, so: Callable[[], bool]) -> int:
-        """Go on until it is so; how long that took."""
-        world = self.world
-        begun = world.now
+    def await_(self, bound_us: int, rule: str, text: str, so: Callable[[], bool], *, coming: bool = False) -> int:
+        """Go on until it is so; how long that took. `coming`: the bound begins anew if somebody was brought nearer."""
+        world, begun, near = self.world, self.world.now, self.caught_up() if coming else 0
+        end = begun + bound_us
         while not so():
-            if world.now > begun + bound_us:
-                states = ", ".join(self.shown())
-                self.observer.fail(rule, f"{bound_us / MS:.1f} ms after {text}: {states}")
+            if world.now > end:
+                before, near = near, self.caught_up() if coming else 0
+                if near <= before or world.now > begun + CATCHING_UP_BOUNDS * bound_us:
+                    states = ", ".join(self.shown())
+                    self.observer.fail(rule, f"{bound_us / MS:.1f} ms after {text}: {states}")
+                end = world.now + bound_us
             self.run.steps(world.steps + 1)
         return world.now - begun
 
@@ -172,11 +172,11 @@ class Healing:
 
     def converge(self, text: str) -> int:
         """L1 from any state: rounds under way end, patience for their winners too, the loss is noticed, and then a
-        round or two as if from rest. How long it took.
+        round or two as if from rest. How long it took. Who must be brought up first for a majority has time for that.
         """
         healthy = self.healthy()
         bound = 3 * self.round_us() + 2 * self.notice_us() + 2 * self.l1_us(healthy) + 1 * SECOND
-        return self.await_(bound, "L1", text, self.settled)
+        return self.await_(bound, "L1", text, self.settled, coming=not self.majority_is_near())
 
     def stay(self) -> None:
         """L3: no change of leader while nothing fails; a transfer that somebody had asked for before is no failure.
@@ -404,11 +404,11 @@ class Healing:
 
     def caught_up(self) -> int:
         """How far those who are behind have come, all together; snapshots under way included."""
-        core, top = self.serving()[0].core if self.serving() else None, self.observer.commit_top
-        far = sum(host.raft.commit for host in self.healthy() if host.raft.commit < top - ENTRIES_BEHIND)
-        if core is None or not isinstance(core.role, Leader):
-            return far
-        return far + sum(one.shipment.acked for one in core.role.progress.values() if one.shipment is not None)
+        hosts, top = self.healthy(), self.observer.commit_top
+        far = sum(host.raft.commit for host in hosts if host.raft.commit < top - ENTRIES_BEHIND)
+        leaders = [host.core.role for host in hosts if host.core is not None and isinstance(host.core.role, Leader)]
+        sent = (one.shipment for leader in leaders for one in leader.progress.values())
+        return far + sum(shipment.acked for shipment in sent if shipment is not None)
 
     def unrest(self) -> str:
         """What is still missing."""
