@@ -1,11 +1,13 @@
 """P3.1, P3.2, P3.7 at the holder: what a node may believe about its own leases."""
 
+from random import Random
+
 import pytest
 
 from tenure.base.ids import ElectionName, SessionId, Term
 from tenure.base.instants import MS, SECOND, Instant
 from tenure.leadership.engine import Kept, Lease
-from tenure.leadership.holder import Holder, validity_us
+from tenure.leadership.holder import Holder, outstanding_max, validity_us
 from tests.leadership.stage import ORDERS
 
 TTL_US = 1_000 * MS
@@ -193,6 +195,46 @@ def test_a_machine_that_stood_still_for_a_moment_has_that_much_less() -> None:
     assert holder.valid_until(ORDERS) == at(1 * MS + VALID_US - 200 * MS), "it was sent before, too"
     holder.acknowledged(kept(holder.transmit(at(20 * MS)), 7), at(25 * MS))
     assert holder.valid_until(ORDERS) == at(20 * MS + VALID_US)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_validity_ends_earlier_by_the_largest_reading_since_the_send(seed: int) -> None:
+    """ADR 0036, against a twin that remembers everything. The first reading says nothing of what was before it."""
+    rng = Random(seed)
+    holder = Holder(60 * SECOND)
+    valid_us = validity_us(60 * SECOND, 1_200 * MS, 10)
+    sent: dict[int, tuple[int, list[int]]] = {}
+    offset, before = 0, list[int]()
+    for micros in range(0, 400_000, 1_000):
+        now = at(micros)
+        if rng.random() < 0.3:
+            number = holder.transmit(now)
+            sent[number] = (now, before[-1:])
+            if rng.random() < 0.5:
+                holder.acknowledged(kept(rng.choice([each for each in sent if each + 40 > number]), 7), now)
+        else:
+            offset += rng.choice((0, 1, -1, 700, -700, -3_000))
+            holder.realtime(WALL + micros + offset, now)
+            before.append(offset)
+            for _, seen in sent.values():
+                seen.append(offset)
+        until = holder.valid_until(ORDERS)
+        if until is not None:
+            when, seen = sent[holder._held[ORDERS].number]
+            assert until == when - (max(seen) - seen[0] if seen else 0) + valid_us
+
+
+def test_readings_that_fall_for_ever_are_forgotten_on_the_safe_side() -> None:
+    holder = Holder(TTL_US)
+    holder.realtime(WALL, START)
+    held = holder.transmit(START)
+    holder.acknowledged(kept(held, 7), at(1))
+    holder.realtime(WALL + 100 * MS, START)
+    for number in range(outstanding_max * 3):
+        holder.transmit(at(number))
+        holder.realtime(WALL + 100 * MS - 10 - number, START)
+    assert len(holder._peaks._kept) <= outstanding_max
+    assert holder.valid_until(ORDERS) == at(VALID_US - 100 * MS)
 
 
 def test_a_backward_step_of_realtime_is_ignored() -> None:

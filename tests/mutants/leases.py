@@ -469,15 +469,15 @@ HOLDER = (
     ),
     Mutant(
         "every-step-of-realtime-is-a-resume", "P3.7", "leadership/holder.py",
-        "offset - min(before) <= self._ttl_us // resume_divisor:",
-        "offset - min(before) <= 0:",
+        "offset - before_us <= self._ttl_us // resume_divisor:",
+        "offset - before_us <= 0:",
         "a corrected clock costs an office",
         ("golden:p3_7_a_short_step_of_realtime_is_no_resume",),
     ),
     Mutant(
         "backward-step-of-realtime-is-a-resume", "P3.7", "leadership/holder.py",
-        "offset - min(before) <= self._ttl_us // resume_divisor:",
-        "abs(offset - min(before)) <= self._ttl_us // resume_divisor:",
+        "offset - before_us <= self._ttl_us // resume_divisor:",
+        "abs(offset - before_us) <= self._ttl_us // resume_divisor:",
         "a clock that is set back costs an office",
         ("leadership/test_holder.py::test_a_backward_step_of_realtime_is_ignored",),
     ),
@@ -530,10 +530,30 @@ HOLDER = (
     ),
     Mutant(
         "short-stop-of-the-machine-extends-the-lease", "P3.7", "leadership/holder.py",
-        "        return Instant(self.at - (self.peak_us - self.offset_us))\n",
-        "        return self.at\n",
+        "        return Instant(sent.at - (peak_us - began_us))\n",
+        "        return sent.at\n",
         "a virtual machine that was stopped for less than ttl / 4 believes for so much longer",
         ("leadership/test_holder.py::test_a_machine_that_stood_still_for_a_moment_has_that_much_less",),
+    ),
+    Mutant(
+        "the-last-reading-of-realtime-hides-larger-ones", "P3.7", "leadership/holder.py",
+        "        if not kept or kept[-1][0] < last:\n            kept.append((last, offset_us))\n",
+        "        kept[:] = [(last, offset_us)]\n",
+        "a clock that is set back after the machine stood still makes the lease long again",
+        (
+            "leadership/test_holder.py::test_a_machine_that_stood_still_for_a_moment_has_that_much_less",
+            "leadership/test_holder.py::test_validity_ends_earlier_by_the_largest_reading_since_the_send",
+        ),
+    ),
+    Mutant(
+        "a-reading-before-the-next-keepalive-is-missed", "P3.7", "leadership/holder.py",
+        "            if last >= number:\n",
+        "            if last > number:\n",
+        "a machine that stood still right after its keepalive believes for so much longer",
+        (
+            "leadership/test_holder.py::test_a_machine_that_stood_still_for_a_moment_has_that_much_less",
+            "leadership/test_holder.py::test_validity_ends_earlier_by_the_largest_reading_since_the_send",
+        ),
     ),
     Mutant(
         "no-drift-factor", "P3.7", "leadership/holder.py",
@@ -590,8 +610,8 @@ HOLDER = (
     ),
     Mutant(
         "small-steps-slip-through", "P3.7", "leadership/holder.py",
-        "for known in (self._offset_us, self._sent_offset_us) if",
-        "for known in (self._offset_us,) if",
+        "before_us = min(known_us, sent_us)",
+        "before_us = known_us",
         "many small steps of the wall clock are never a resume",
         ("leadership/test_holder.py::test_small_steps_add_up_between_two_keepalives",),
     ),

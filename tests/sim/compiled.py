@@ -4,10 +4,10 @@ A copy of the sources is compiled once for each state of the code and kept besid
 what ships, so it has the last word on nothing: a seed that fails there is run again from the sources, whose verdict
 counts, and of every `COMPARED_EVERY` seeds one is run both ways and must leave the same trace (S23).
 
-Classes whose fields msgspec lays out aren't for mypyc: modules that define any stay as they are.
+Classes whose fields msgspec lays out aren't for mypyc: modules that define any are taken apart (`parting`), and these
+stay for the interpreter.
 """
 
-import ast
 import fcntl
 import json
 import os
@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from tests.sim.parting import PART, has_records, part
 from tests.sim.run import Outcome, failed_outcome, run
 
 COMPARED_EVERY: Final = 50
@@ -34,15 +35,18 @@ KEPT_STATES: Final = 2
 
 _PACKAGES: Final = ("tenure/base", "tenure/raft", "tenure/leadership")
 _MODULES: Final = {
-    "tenure/engines/native": ("replica", "desk", "forwarding", "changes", "views", "pilot"),
-    "tenure/client": ("dialer", "keeper", "offices", "patience", "requests", "states"),
+    "tenure/engines/native": (
+        "autopilot", "changes", "desk", "forwarding", "images", "pending", "pilot", "replica", "rounds", "views",
+    ),
+    "tenure/client": ("dialer", "keeper", "messages", "offices", "patience", "requests", "states"),
+    "tenure/api": ("messages",),
     "tests/sim": (
-        "asking", "boundaries", "clock", "disk", "host", "keepers", "leases", "network", "nodes", "observer",
-        "resource", "seats", "streams", "users", "watchers", "wild", "world",
+        "asking", "boundaries", "clock", "deeds", "disk", "executions", "host", "keepers", "leases", "linearizability",
+        "network", "nodes", "observer", "operations", "resource", "search", "seats", "streams", "twins", "users",
+        "watchers", "wild", "world",
     ),
 }  # fmt: skip
 """Whatever runs in each step; of `watching` the awaitables are written for the interpreter."""
-_FOREIGN_BASES: Final = frozenset({"Struct", "NamedTuple"})
 _REWRITTEN: Final = (
     (re.compile(r"^@dataclass\((.*)slots=True\)$", re.MULTILINE), r"@dataclass(\1)"),
     (
@@ -108,24 +112,30 @@ def copy_sources(root: Path, folder: Path) -> None:
                 text = pattern.sub(replacement, text)
             copied.write_text(text, encoding="utf-8")
     shutil.copy(root / "tests" / "__init__.py", folder / "tests")
+    take_apart(folder)
+
+
+def take_apart(folder: Path) -> None:
+    """Of a copy, the modules that can only be compiled in part."""
+    for path in _candidates(folder):
+        source = path.read_text(encoding="utf-8")
+        parts = part(source, ".".join(path.relative_to(folder).with_suffix("").parts)) if has_records(source) else None
+        if parts is not None:
+            path.with_stem(path.stem + PART).write_text(parts.records, encoding="utf-8")
+            path.write_text(parts.rest, encoding="utf-8")
 
 
 def to_compile(folder: Path) -> Iterator[Path]:
     """Of a copy, relative to it."""
-    candidates = [path for package in _PACKAGES for path in (folder / package).glob("*.py")]
-    candidates += [folder / package / f"{name}.py" for package, names in _MODULES.items() for name in names]
-    for path in candidates:
-        if path.name != "__init__.py" and not has_records(path.read_text(encoding="utf-8")):
+    for path in _candidates(folder):
+        if not has_records(path.read_text(encoding="utf-8")):
             yield path.relative_to(folder)
 
 
-def has_records(source: str) -> bool:
-    """Whether a module defines classes that are laid out by others than the compiler."""
-    classes = [each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.ClassDef)]
-    return any(
-        each.keywords or any(isinstance(base, ast.Name) and base.id in _FOREIGN_BASES for base in each.bases)
-        for each in classes
-    )
+def _candidates(folder: Path) -> list[Path]:
+    found = [path for package in _PACKAGES for path in (folder / package).glob("*.py")]
+    found += [folder / package / f"{name}.py" for package, names in _MODULES.items() for name in names]
+    return [path for path in found if path.name != "__init__.py"]
 
 
 def continue_compiled(folder: Path, root: Path, arguments: list[str]) -> None:

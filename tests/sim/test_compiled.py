@@ -3,14 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from tests.sim.compiled import (
     COMPARED_EVERY,
     COMPILED_ONLY,
     copy_sources,
     from_sources,
-    has_records,
     judge,
     must_be_told,
     to_compile,
@@ -51,26 +48,16 @@ def test_sources_that_say_nothing_are_a_failure(tmp_path: Path) -> None:
     assert "No module named" in told.failure
 
 
-@pytest.mark.parametrize(
-    ("source", "records"),
-    [
-        ("class A:\n    pass", False),
-        ("class A(B):\n    pass", False),
-        ("class A(Struct):\n    pass", True),
-        ("class A(NamedTuple):\n    pass", True),
-        ("class A(B, frozen=True):\n    pass", True),
-        ("def f():\n    class A(Struct):\n        pass", True),
-    ],
-)
-def test_modules_with_records_stay_as_they_are(source: str, records: bool) -> None:
-    assert has_records(source) == records
-
-
 def test_the_copy_says_what_the_sources_say(tmp_path: Path) -> None:
     copy_sources(ROOT, tmp_path)
     chosen = {str(path) for path in to_compile(tmp_path)}
     assert {"tenure/raft/core.py", "tenure/raft/replication.py", "tests/sim/world.py"} <= chosen
-    assert "tenure/raft/messages.py" not in chosen
+    assert "tenure/raft/messages.py" not in chosen, "nothing but records"
+    assert "tenure/leadership/steward.py" in chosen
+    assert "tenure/leadership/steward_records.py" not in chosen
+    steward = (tmp_path / "tenure" / "leadership" / "steward_records.py").read_text(encoding="utf-8")
+    assert "class StewardSettings(Struct, frozen=True):" in steward
+    assert "class Steward:" not in steward
     roles = (tmp_path / "tenure" / "raft" / "state.py").read_text(encoding="utf-8")
     assert "slots=True" not in roles
     assert "ClassVar[RoleName]" not in roles

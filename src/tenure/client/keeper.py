@@ -424,9 +424,10 @@ class KeeperCore:
         self._patience.good_answer(now, more=unanswered or self._requests.oldest_sent() != NEVER)
 
     def _deadline(self) -> Instant:
-        instants = [self.offices.deadline()]
+        due = self.offices.deadline()
         if self.endpoint is not None:
-            instants += [self._requests.deadline(), self._patience.suspect_at()]
+            due = min(due, self._requests.deadline())
+            due = min(due, self._patience.suspect_at())
             if isinstance(self.state, Live):
-                instants.append(self.state.keep_at)
-        return min(instants, default=NEVER)
+                due = min(due, self.state.keep_at)
+        return due

@@ -141,12 +141,16 @@ class Offices:
 
     def shorten(self, holder: Holder) -> None:
         """By how far REALTIME has gone ahead validity ends earlier (ADR 0036): who believes what is told must know."""
-        for election, office in sorted(self.all.items()):
-            until = holder.valid_until(election)
-            if isinstance(office, Leading) and until is not None and until < office.valid_until:
-                office.acted_until = max(office.acted_until, office.valid_until)
-                office.valid_until = until
-                self.events.append(told.Renewed(election, office.term, until))
+        shorter: list[tuple[ElectionName, Leading, Instant]] = []
+        for election, office in self.all.items():
+            if isinstance(office, Leading):
+                until = holder.valid_until(election)
+                if until is not None and until < office.valid_until:
+                    shorter.append((election, office, until))
+        for election, leading, until in sorted(shorter, key=_by_name):
+            leading.acted_until = max(leading.acted_until, leading.valid_until)
+            leading.valid_until = until
+            self.events.append(told.Renewed(election, leading.term, until))
 
     def unconfirm(self, holder: Holder) -> None:
         """P3.7: the machine was asleep; leases wait for an acknowledgement sent after that."""
@@ -157,6 +161,8 @@ class Offices:
 
     def run_out(self, holder: Holder, now: Instant) -> tuple[tuple[ElectionName, Over], ...]:
         """End what has run out; returns what is over and past its validity, to be given back."""
+        if self.deadline() > now:
+            return ()
         for election, office in sorted(self.all.items()):
             if isinstance(office, Leading) and office.valid_until <= now:
                 self.end(holder, election, "expired")
@@ -168,6 +174,12 @@ class Offices:
 
     def deadline(self) -> Instant:
         """When something runs out."""
-        return min(
-            (office.valid_until for office in self.all.values() if isinstance(office, Leading | Over)), default=NEVER
-        )
+        due = NEVER
+        for office in self.all.values():
+            if isinstance(office, Leading | Over) and office.valid_until < due:
+                due = office.valid_until
+        return due
+
+
+def _by_name(shorter: tuple[ElectionName, Leading, Instant]) -> ElectionName:
+    return shorter[0]

@@ -155,6 +155,8 @@ class Requests:
 
     def frames(self, now: Instant) -> list[bytes]:
         """Send what is due on the present stream."""
+        if not self._pending:
+            return []
         due = [(key, pending) for key, pending in self._ready() if pending.not_before <= now]
         for _, pending in due:
             pending.sent_at = now
@@ -171,8 +173,14 @@ class Requests:
 
     def oldest_sent(self) -> Instant:
         """Since when something is unanswered on the present stream."""
-        return min((one.sent_at for one in self._pending.values() if one.sent_at is not None), default=NEVER)
+        oldest = NEVER
+        for one in self._pending.values():
+            if one.sent_at is not None and one.sent_at < oldest:
+                oldest = one.sent_at
+        return oldest
 
     def deadline(self) -> Instant:
         """When something unsent becomes due."""
+        if not self._pending:
+            return NEVER
         return min((pending.not_before for _, pending in self._ready()), default=NEVER)

@@ -32,25 +32,55 @@ outstanding_max: Final = 256
 
 
 class _Sent:
-    """When a keepalive was sent, and what CLOCK_REALTIME was ahead of CLOCK_BOOTTIME then and at most since."""
+    """When a keepalive was sent, and what CLOCK_REALTIME was ahead of CLOCK_BOOTTIME then; None: nobody had looked."""
 
-    __slots__ = ("at", "offset_us", "peak_us")
+    __slots__ = ("at", "offset_us")
 
     def __init__(self, at: Instant, offset_us: int | None) -> None:
         self.at = at
-        self.offset_us = self.peak_us = offset_us
+        self.offset_us = offset_us
 
-    def seen(self, offset_us: int) -> None:
-        """A later reading. The first one says nothing of what was before it."""
-        if self.offset_us is None or self.peak_us is None:
-            self.offset_us = self.peak_us = offset_us
-        self.peak_us = max(self.peak_us, offset_us)
 
-    def counts_from(self) -> Instant:
-        """By how much REALTIME has gone ahead since, BOOTTIME may have stood still: then that much is over already."""
-        if self.offset_us is None or self.peak_us is None:
-            return self.at
-        return Instant(self.at - (self.peak_us - self.offset_us))
+class _Peaks:
+    """The largest reading of REALTIME − BOOTTIME since each keepalive. Only those are kept that may still be one: each
+    is larger than all that came later.
+    """
+
+    __slots__ = ("_first_us", "_kept")
+
+    def __init__(self) -> None:
+        self._first_us: int | None = None
+        self._kept: list[tuple[int, int]] = []
+        """The last keepalive that was sent before, and the reading: the numbers rise, the readings fall."""
+
+    def saw(self, offset_us: int, last: int) -> None:
+        """A reading, after keepalive `last` was sent."""
+        kept = self._kept
+        if self._first_us is None:
+            self._first_us = offset_us
+        while kept and kept[-1][1] <= offset_us:
+            kept.pop()
+        if not kept or kept[-1][0] < last:
+            kept.append((last, offset_us))
+        if len(kept) > outstanding_max:  # so many, each smaller: the second counts as large as the first
+            kept[:2] = [(kept[1][0], kept[0][1])]
+
+    def since(self, number: int) -> int | None:
+        """The largest one after a keepalive was sent; None: there was none."""
+        for last, offset_us in self._kept:
+            if last >= number:
+                return offset_us
+        return None
+
+    def counts_from(self, number: int, sent: _Sent) -> Instant:
+        """By how much REALTIME has gone ahead since, BOOTTIME may have stood still: then that much is over already. The
+        first reading of all says nothing of what was before it.
+        """
+        began_us = sent.offset_us if sent.offset_us is not None else self._first_us
+        peak_us = self.since(number)
+        if began_us is None or peak_us is None or peak_us <= began_us:
+            return sent.at
+        return Instant(sent.at - (peak_us - began_us))
 
 
 class _Held:
@@ -75,6 +105,7 @@ class Holder:
         "_last_sent",
         "_next",
         "_offset_us",
+        "_peaks",
         "_sent",
         "_sent_offset_us",
         "_ttl_us",
@@ -103,6 +134,7 @@ class Holder:
         self._closed = False
         self._offset_us: int | None = None
         self._sent_offset_us: int | None = None
+        self._peaks = _Peaks()
 
     # --- keepalives -------------------------------------------------------------------------------------------------
 
@@ -159,14 +191,14 @@ class Holder:
             return "not_held"
         if held.number < self._confirms_from:
             return "unconfirmed"
-        return "valid" if now < held.sent.counts_from() + self._validity_us else "ran_out"
+        return "valid" if now < self._peaks.counts_from(held.number, held.sent) + self._validity_us else "ran_out"
 
     def valid_until(self, election: ElectionName) -> Instant | None:
         """The end of validity, perhaps in the past; None if not held or unconfirmed."""
         held = self._held.get(election)
         if held is None or held.number < self._confirms_from:
             return None
-        return Instant(held.sent.counts_from() + self._validity_us)
+        return Instant(self._peaks.counts_from(held.number, held.sent) + self._validity_us)
 
     def remaining_us(self, election: ElectionName, now: Instant) -> int:
         """How much longer it is valid; 0 if it isn't."""
@@ -235,14 +267,12 @@ class Holder:
         stood still for so long: the validity of what was sent before it ends so much earlier (ADR 0036).
         """
         offset = real_us - boot
-        if self._offset_us is None or offset > self._offset_us:  # else each has seen one as high, or began with it
-            for sent in self._sent.values():
-                sent.seen(offset)
-            for held in self._held.values():
-                held.sent.seen(offset)
-        before = [known for known in (self._offset_us, self._sent_offset_us) if known is not None]
+        self._peaks.saw(offset, self._next - 1)
+        known_us = self._offset_us if self._offset_us is not None else offset
+        sent_us = self._sent_offset_us if self._sent_offset_us is not None else known_us
+        before_us = min(known_us, sent_us)
         self._offset_us = offset
-        if not before or offset - min(before) <= self._ttl_us // resume_divisor:
+        if offset - before_us <= self._ttl_us // resume_divisor:
             return False
         self._confirms_from = self._next
         self._sent_offset_us = offset

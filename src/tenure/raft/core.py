@@ -309,7 +309,16 @@ class Raft:
             core.trace("misdirected", sender=envelope.sender, to=envelope.to)
             return
         sender = envelope.sender
+        if type(envelope.message) is Heartbeat:  # what there is most of, before many a look at its type
+            following.on_heartbeat(core, sender, envelope.message)
+            return
         match envelope.message:
+            case HeartbeatReply() as message:
+                replication.on_heartbeat_reply(core, sender, message)
+                if isinstance(core.role, Leader):
+                    if core.role.rounds:
+                        reads.close_rounds(core, core.role)
+                    changing.heard(core, core.role, sender)
             case Append() as message:
                 following.on_append(core, sender, message)
             case AppendReply() as message:
@@ -318,12 +327,6 @@ class Raft:
                     changing.heard(core, core.role, sender)
             case Heartbeat() as message:
                 following.on_heartbeat(core, sender, message)
-            case HeartbeatReply() as message:
-                replication.on_heartbeat_reply(core, sender, message)
-                if isinstance(core.role, Leader):
-                    if core.role.rounds:
-                        reads.close_rounds(core, core.role)
-                    changing.heard(core, core.role, sender)
             case AppendReject() as message:
                 replication.on_append_reject(core, sender, message)
             case LeaderLost() as message:

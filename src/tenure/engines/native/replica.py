@@ -167,7 +167,8 @@ class Replica:
         turn, desk = self.turn, self._desk
         if self._installing is not None or (turn.decide and turn.serving):
             return turn.now  # the next step goes on; a drained one decides
-        due = min(self._core_deadline, desk.book.due, desk.forwarding.resend_at)
+        due = min(self._core_deadline, desk.book.due)
+        due = min(due, desk.forwarding.resend_at)
         if turn.serving and self.steward is not None:
             due = min(due, self.steward.deadline())
             if self.pilot is not None:
