@@ -5,16 +5,16 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from tenure.base.addresses import port_max
+from tenure.base.addresses import host_port
 from tenure.base.errors import Invalid
 from tenure.base.ids import NodeId, node_id
 
 default_endpoint: Final = "http://127.0.0.1:8368"
 _default_port: Final = 8368
+_shown_chars_max: Final = 120
 
 
 class Address(Struct, frozen=True):
@@ -29,18 +29,18 @@ class Address(Struct, frozen=True):
 
 def address(endpoint: str) -> Address:
     """Read `http://host:port`, `https://host:port` or `host:port`; `Invalid` says what is wrong."""
-    text = endpoint.strip().rstrip("/")
-    parts = urlsplit(text if "//" in text else f"http://{text}")
+    scheme, separator, rest = endpoint.strip().rpartition("://")
+    scheme = scheme.lower() if separator else "http"
+    if scheme not in {"http", "https"}:
+        raise Invalid("endpoints", f"must look like http://host:port, got {endpoint[:_shown_chars_max]!r}")
     try:
-        port = _default_port if parts.port is None else parts.port
+        host, port = host_port(rest.removesuffix("/"), _default_port)
     except ValueError as error:
-        raise Invalid("endpoints", f"{endpoint!r}: {error}") from None
-    if port == 0:
-        raise Invalid("endpoints", f"the port must lie between 1 and {port_max}, got {endpoint[:120]!r}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.username:
-        raise Invalid("endpoints", f"must look like http://host:port, got {endpoint[:120]!r}")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Address(f"{parts.scheme}://{host}:{port}", parts.hostname, port, parts.scheme == "https")
+        raise Invalid("endpoints", str(error)) from None
+    name, percent, interface = host.partition("%")
+    host = name.lower() + percent + interface  # of names the case says nothing, of an interface's it does
+    shown = f"[{host}]" if ":" in host else host
+    return Address(f"{scheme}://{shown}:{port}", host, port, scheme == "https")
 
 
 def endpoints(given: str | Sequence[str] | None) -> tuple[str, ...]:
