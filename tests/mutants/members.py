@@ -191,6 +191,26 @@ CHANGES = (
         ("golden:p7_2_who_votes_already_takes_nobodys_place",),
     ),
     Mutant(
+        "two-newcomers-for-one-place", "P7.2", "raft/membership.py",
+        "        if one.member == wish.member or one.by == wish.by:\n",
+        "        if one.by == wish.by:\n",
+        "two operators who replace the same member at once get one voter more",
+        (
+            "golden:p7_2_a_place_is_taken_once",
+            "raft/test_membership.py::test_a_place_is_for_one_newcomer_and_a_newcomer_for_one_place",
+        ),
+    ),
+    Mutant(
+        "one-newcomer-for-two-places", "P7.2", "raft/membership.py",
+        "        if one.member == wish.member or one.by == wish.by:\n",
+        "        if one.member == wish.member:\n",
+        "at seven voters who replaces two members by the same newcomer gets one voter less",
+        (
+            "golden:p7_2_a_place_is_taken_once",
+            "raft/test_membership.py::test_a_place_is_for_one_newcomer_and_a_newcomer_for_one_place",
+        ),
+    ),
+    Mutant(
         "replacement-half-way-for-ever", "P7.2", "raft/membership.py",
         "    halfway = tuple(one for one in then.replacements if _is_halfway(then, one))\n",
         "    halfway = then.replacements\n",
@@ -209,8 +229,8 @@ CHANGES = (
     ),
     Mutant(
         "place-of-who-left-before", "P7.2", "raft/membership.py",
-        "        if not is_halfway:\n            name = ",
-        "        if wish.member not in now.removed:\n            name = ",
+        "        if not is_halfway:\n            gone = ",
+        "        if wish.member not in now.removed:\n            gone = ",
         "who was removed long ago is replaced again, and there is one voter more",
         ("golden:p7_2_replacements_at_once",),
     ),

@@ -302,6 +302,20 @@ def test_where_the_old_one_leaves_first_its_place_is_kept_for_the_new_one_alone(
     assert code_of(step(halfway, Remove(names[7])), other) == "was_removed"
 
 
+def test_a_place_is_for_one_newcomer_and_a_newcomer_for_one_place() -> None:
+    """Told in whatever order: as many vote in the end as before."""
+    names = [MemberId(f"m{number}") for number in range(9)]
+    for voters in (3, 5, 7):
+        start = made({**dict.fromkeys(names[:voters], "voter"), names[7]: "observer", names[8]: "observer"})
+        wish = Replace(names[0], names[7])
+        halfway = step(start, wish)
+        gone_first = voters == 7
+        assert code_of(halfway, Replace(names[0], names[8])) == ("was_removed" if gone_first else "change_pending")
+        assert code_of(halfway, Replace(names[1], names[7])) == ("change_pending" if gone_first else "not_observer")
+        assert next_change(halfway, Replace(names[1], names[8])) is not None, "of another pair it says nothing"
+        assert len(step(halfway, wish).voters()) == voters
+
+
 def test_who_was_removed_for_itself_leaves_no_place() -> None:
     """It would only be one voter more."""
     now = made({"a": "voter", "b": "voter", "c": "voter", "d": "observer", "e": "observer"})

@@ -225,13 +225,16 @@ def _replace(now: Configuration, wish: Replace) -> Configuration | Refusal | Non
         return promoted
     if old is None:
         if not is_halfway:
-            name = next((one.name for one in now.left if one.id == wish.member), wish.member)
-            return Refusal("was_removed", f"{name} was removed, and no place of it is kept for {new.name}")
+            gone = _called(now, wish.member)
+            return Refusal("was_removed", f"{gone} was removed, and no place of it is kept for {new.name}")
         return promoted
     if old.role == "observer":
         return Refusal(
             "not_voter", f"{old.name} is an observer and votes in no quorum: no place is free when it leaves"
         )
+    taken = _taken(now, wish)
+    if taken is not None:
+        return taken
     end = refusal(_seated(_without(now, old.id), msgspec.structs.replace(new, role=wish.role)))
     if isinstance(end, Refusal):
         return end
@@ -241,6 +244,23 @@ def _replace(now: Configuration, wish: Replace) -> Configuration | Refusal | Non
         removed = _remove(now, wish.member)  # at seven voters, and between witnesses, the old one goes first
         return _halfway(removed, wish) if isinstance(removed, Configuration) else removed
     return promoted
+
+
+def _taken(now: Configuration, wish: Replace) -> Refusal | None:
+    """Two newcomers for one place would be one voter more, one newcomer for two places one less. Before the first step
+    of the pair itself, so each that is halfway is another.
+    """
+    for one in now.replacements:
+        if one.member == wish.member or one.by == wish.by:
+            text = f"the place of {_called(now, one.member)} goes to {_called(now, one.by)}: that is halfway"
+            return Refusal("change_pending", text)
+    return None
+
+
+def _called(now: Configuration, member: MemberId) -> str:
+    """Its name, also if it has left."""
+    names = {one.id: one.name for one in now.left} | {seat.id: seat.name for seat in now.seats}
+    return names.get(member, member)
 
 
 def _halfway(then: Configuration, wish: Replace) -> Configuration:

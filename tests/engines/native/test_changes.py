@@ -124,6 +124,28 @@ def test_two_replacements_at_once_both_come_true_when_they_are_told_again(size: 
     assert all(made(cluster, request).already for request in both)
 
 
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_of_two_newcomers_for_one_place_one_is_refused_and_nothing_was_done_for_it(size: int) -> None:
+    """Two operators, neither of whom knows of the other. As many vote in the end as before (P7.2)."""
+    cluster = Cluster(size)
+    cluster.run(1_000)
+    old = cluster.followers()[0]
+    cluster.join("m8")
+    cluster.join("m9")
+    cluster.run(300)
+    stay = voters(cluster) - {old.name}
+    both = ReplaceMember(old.name, "m8"), ReplaceMember(old.name, "m9")
+    answers = asked_at_once(cluster, *both)
+    codes = {answer.code for answer in answers if isinstance(answer, Refused)}
+    assert codes <= {"change_pending", "was_removed"}, answers
+    first = made(cluster, both[0])
+    assert voters(cluster) == stay | {"m8"}
+    late = refused(cluster, both[1])
+    assert (late.code, "first step" in late.reason) == ("was_removed", False)
+    assert cluster.leader.alive.raft.configuration.index == first.index
+    assert made(cluster, both[0]).already
+
+
 def test_a_replacement_goes_on_beside_a_promotion() -> None:
     cluster = Cluster(3)
     cluster.run(1_000)
