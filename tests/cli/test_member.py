@@ -1,5 +1,6 @@
 """`tenure member`: what it asks, what it prints, and which exit code each refusal has."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -161,6 +162,27 @@ def test_promote_waits_until_it_has_caught_up_if_it_is_told_to(member: Tenure, e
     assert "waited 0.3 s: m4 is not connected" in late.err
     engine.script = lambda request: Refused("loses_quorum", "nothing could commit")
     assert member("promote", "m4", "--wait", "20s").code == 8, "what doesn't pass by itself is not waited for"
+
+
+def test_who_waited_for_the_second_step_hears_of_the_first_although_nobody_answers_then(
+    member: Tenure, engine: Scripted
+) -> None:
+    """Whoever has no leader, or is gone, can't know it; but it was said a moment ago."""
+    first = "m4 lags by 3000 entries; its first step is done"
+    answers = [Refused("not_caught_up", first, retry_after_ms=500)]
+
+    def is_lost(request: AnyRequest) -> AnyResult:
+        return answers.pop(0) if answers else Refused("no_quorum", "no consensus leader is known", retry_after_ms=50)
+
+    engine.script = is_lost
+    words = ("replace", "m1", "--by", "m4", "--as", "voter", "--wait", "20s", "--timeout", "0.2")
+    said = member(*words)
+    assert said.code == 5
+    assert said.err.splitlines()[-1].startswith(f"tenure: no consensus leader is known; before that: {first}. ")
+    answers.append(Refused("not_caught_up", first, retry_after_ms=500))
+    told = json.loads(member(*words, "--json").err.splitlines()[-1])
+    assert (told["code"], first in told["reason"]) == ("no_quorum", True)
+    assert "before that" not in member(*words).err, "nothing was said before"
 
 
 def test_a_replacement_waits_for_the_new_one_to_join_and_not_for_the_old_one(member: Tenure, engine: Scripted) -> None:

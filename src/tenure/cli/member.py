@@ -13,7 +13,7 @@ from tenure.cli.asking import Asking, asks
 from tenure.cli.durations import DURATION
 from tenure.cli.exits import Exit
 from tenure.cli.printing import Cell, table
-from tenure.client.errors import ClientError, TimedOut
+from tenure.client.errors import ClientError, NoQuorum, TimedOut, Unreachable
 from tenure.client.http import Client
 from tenure.client.members import change, list_members
 from tenure.leadership.engine import (
@@ -206,7 +206,7 @@ def _changed(client: Client, request: AnyChange, wait_us: int) -> MembersView:
     who shall vote. Then whoever else isn't known is none any more, or never was.
     """
     deadline = time.monotonic() + wait_us / 1e6
-    told, has_joined = "", False
+    told, last, has_joined = "", "", False
     while True:
         try:
             return change(client, request)
@@ -216,13 +216,19 @@ def _changed(client: Client, request: AnyChange, wait_us: int) -> MembersView:
                 if has_joined:  # maybe since it was asked: once more, and now it isn't because of that one
                     continue
             elif not wait_us or error.code not in _PASSING:
-                raise
+                if not last or not isinstance(error, Unreachable | NoQuorum | TimedOut):
+                    raise
+                # Whoever answers now, or doesn't, can't know that the first of two steps is done (P7.2). Whoever
+                # decides does know, and has the last word.
+                said = f"{error.reason}; before that: {last}"
+                raise type(error)(said, error.refused, next_step=error.next_step) from error
             if time.monotonic() >= deadline:
                 step = "Give it more time (--wait), and see its lag: `tenure status`."
                 raise TimedOut(f"waited {wait_us / 1e6:g} s: {error.reason}", next_step=step) from error
             if not told:
                 told = error.reason
                 printing.complain(f"tenure member: waiting: {told}")
+            last = error.reason
         time.sleep(_look_again_s)
 
 

@@ -210,6 +210,31 @@ def test_a_refusal_between_two_steps_says_that_the_first_is_done() -> None:
         assert voters(cluster) == {"m1", "m2", "m3", "m4"} - {leader.name}
 
 
+def test_between_two_steps_the_first_is_known_by_the_name_of_who_left_too() -> None:
+    """At seven voters he leaves first (P7.2). Told again by name where no leader could look, it was not said."""
+    cluster = Cluster(7)
+    cluster.run(1_000)
+    old, *others = cluster.followers()
+    newcomer = cluster.join("m8")
+    cluster.run(300)
+    leader = cluster.leader
+    token = cluster.ask(leader, ReplaceMember(old.name, "m8"))
+    cluster.run(1_000, until=lambda: old.name not in voters(cluster))
+    cluster.kill(newcomer)
+    cluster.run(2_000, until=lambda: token in leader.answers)
+    first = leader.answers[token]
+    assert isinstance(first, Refused)
+    assert first.reason.endswith("; its first step is done"), first
+    asked = others[0]
+    for site in (leader, *others[1:]):
+        cluster.kill(site)
+    cluster.run(1_000)
+    for told in (old.name, f"{old.name}@{old.member}", old.member):
+        answer = cluster.answer(asked, ReplaceMember(told, "m8"))
+        assert isinstance(answer, Refused)
+        assert (answer.code, answer.reason.endswith("; its first step is done")) == ("no_quorum", True), answer
+
+
 def test_a_refusal_before_the_first_step_speaks_of_none() -> None:
     cluster = Cluster(3)
     cluster.run(1_000)

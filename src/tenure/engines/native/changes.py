@@ -135,9 +135,14 @@ class Changes:
 
     def told_halfway(self, pending: Pending, request: ReplaceMember, refused: Refused) -> Refused:
         """A refusal that comes between the two steps says so: here alone something has changed all the same. Where the
-        first was taken at another desk, the configuration tells.
+        first was taken at another desk, the configuration tells. It knows ids; who was asked for by name may not have
+        been looked up, where no leader could be asked.
         """
-        halfway = Replacing(MemberId(request.member), MemberId(request.by))
+        by_id = self.name_ids(request)
+        assert isinstance(by_id, ReplaceMember)
+        by_id = self._once_called(by_id)
+        assert isinstance(by_id, ReplaceMember)
+        halfway = Replacing(MemberId(by_id.member), MemberId(by_id.by))
         raft = self._replica.raft
         stands = halfway in raft.configuration.replacements and raft.configuration.index <= raft.commit
         if not (stands or pending.advanced) or _FIRST_IS_DONE in refused.reason:
