@@ -197,6 +197,28 @@ def test_recover_of_one_whose_cluster_may_have_had_another_voter_is_not_refused(
     assert (refused.code, "already" in refused.err) == (8, False), "an observer counts for nothing"
 
 
+def test_recover_goes_on_where_another_was_killed_between_its_renames(tenure: Tenure, tmp_path: Path) -> None:
+    where = stopped_member(tmp_path / "m1")
+    recover = ("recover", "--data-dir", str(where))
+    first = tenure(*recover, "--majority-is-lost-for-ever", "--json").json
+    kept = Path(first["kept"])
+    where.rename(tmp_path / f".m1.recovered-{first['lineage'][-1]}")
+    there = sorted(path.name for path in tmp_path.iterdir())
+    dry = tenure(*recover)
+    assert (dry.code, dry.out.splitlines()[0]) == (
+        0,
+        f"DRY RUN: nothing was changed in {where}, member m1 ({M1.id})",
+    )
+    assert f"An earlier recovery was interrupted. What it had put aside ({kept}) is what is told of here" in dry.out
+    assert "LOST: whatever only these had, acknowledged or not: m2 (voter), m3 (voter)" in dry.out
+    assert tenure(*recover, "--json").json["interrupted"] == str(kept)
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
+    again = tenure(*recover, "--majority-is-lost-for-ever", "--json").json
+    assert again["lineage"][:-1] == first["lineage"][:-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m1", Path(again["kept"]).name]
+    assert tenure(*recover).code == 8, "it is done"
+
+
 def test_recover_in_the_directory_itself(tenure: Tenure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = stopped_member(tmp_path / "m1")
     monkeypatch.chdir(where)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any, Final
 import pytest
 
 from tests.e2e.cluster import Cluster, Member, cluster, environment, eventually, value_of
+from tests.e2e.harm import inject, injected
 from tests.e2e.measured import measured
 from tests.e2e.test_members import get, put
+from tests.server.past import stopped_member
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -24,11 +27,11 @@ BURST: Final = 50
 LANES: Final = 4
 
 
-def tenure(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def tenure(*arguments: str, before: Sequence[str] = ()) -> "subprocess.CompletedProcess[str]":
     """A command, as an operator would give it."""
     return subprocess.run(
-        [sys.executable, "-m", "tenure", *arguments], env=environment(), capture_output=True, text=True, timeout=120,
-        check=False,
+        [*before, sys.executable, "-m", "tenure", *arguments], env=environment(), capture_output=True, text=True,
+        timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -219,3 +222,35 @@ def test_one_survivor_becomes_a_cluster_and_both_survivors_say_forked(tmp_path: 
             assert report["forked"].startswith("forked")
             assert len(report["lineage"]) == 2
             assert value_of(members[name].words(), "member_of", "members") == name
+
+
+# --- cut off ---------------------------------------------------------------------------------------------------------
+
+RENAMES_MAX: Final = 30
+
+
+@pytest.mark.integration
+def test_a_recovery_may_be_killed_at_any_rename_and_told_again(tmp_path: Path) -> None:
+    """Whatever it leaves: told again it is done, by that or before, and the old directory is whole beside the new."""
+    interruptions = 0
+    for number in range(1, RENAMES_MAX):
+        folder = tmp_path / str(number)
+        where = stopped_member(folder / "m1")
+        words = ("recover", "--data-dir", str(where), "--majority-is-lost-for-ever")
+        fault = injected(tmp_path / "strace", inject("/^rename", signal="KILL", when=number))
+        first = tenure(*words, before=fault)
+        interruptions += not where.exists()
+        if first.returncode == 0:
+            break
+        assert first.returncode == -signal.SIGKILL, first.stderr
+        again = tenure(*words)
+        assert again.returncode in {0, 8}, again.stderr
+        assert (again.returncode == 0) == (" is a cluster of its own now" in again.stdout)
+        new, old = sorted(path for path in folder.iterdir())
+        assert (new, old.name.startswith("m1.before-recovery-")) == (where, True), sorted(folder.iterdir())
+        assert len(told("recover", "--data-dir", str(old))["lineage"]) == 1
+        assert len(told("recover", "--data-dir", str(new), "--again")["lineage"]) == 2
+    else:
+        raise AssertionError("it never comes to an end")
+    assert number > 3
+    assert interruptions == 1, "between the two renames nothing is there"

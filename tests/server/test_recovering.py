@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tenure.base.ids import BatchNumber, LogIndex, MemberId
 from tenure.raft.entries import CONFIGURATION, Entry, Seat
 from tenure.raft.ready import Batch
-from tenure.server.recovering import Unmovable, examine, recover
+from tenure.server.recovering import Interrupted, Unmovable, examine, interrupted, recover
 from tenure.server.reviving import TooNew
 from tenure.storage import Store
 from tenure.storage.errors import Locked
@@ -84,6 +84,65 @@ def test_what_a_recovery_left_that_was_killed_is_made_anew(tmp_path: Path) -> No
     there = {path.name: sorted(inner.name for inner in path.iterdir()) for path in tmp_path.iterdir()}
     assert there.keys() == {"m1", kept.name, "m1.recovered", ".m2.recovered", ".m1"}
     assert all(there[others] == ["precious"] for others in ("m1.recovered", ".m2.recovered", ".m1"))
+
+
+def between_the_renames(directory: Path) -> Interrupted:
+    """A recovery as it leaves things that was killed after the old directory was put aside, before the new one came."""
+    made, kept = recover(directory, examine(directory), peer="10.0.0.1:8369", floor=None, wall=NOW)
+    fresh = directory.with_name(f".{directory.name}.recovered-{made.lineage[-1]}")
+    directory.rename(fresh)
+    return Interrupted(kept, fresh)
+
+
+@pytest.mark.parametrize("has_empty", [False, True], ids=["nothing", "an empty directory"])
+def test_a_recovery_that_was_killed_between_its_renames_is_made_anew(tmp_path: Path, has_empty: bool) -> None:
+    """Where the directory was there is nothing, or what makes the directories of services has made an empty one."""
+    directory = stopped_member(tmp_path / "m1")
+    remains = examine(directory)
+    assert interrupted(directory) is None
+    found = between_the_renames(directory)
+    if has_empty:
+        directory.mkdir()
+    assert interrupted(directory) == found
+    again = examine(found.kept)
+    assert (again.lineage, again.last_index) == (remains.lineage, remains.last_index), "nothing of it is lost"
+    assert interrupted(directory) == found, "to look changes nothing"
+    made, kept = recover(directory, again, peer="10.0.0.9:1", floor=None, wall=NOW)
+    assert examine(directory).lineage == made.lineage == (*remains.lineage, made.lineage[-1])
+    assert (examine(directory).peer, examine(kept).lineage) == ("10.0.0.9:1", remains.lineage)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m1", kept.name]
+    assert interrupted(directory) is None
+
+
+@pytest.mark.parametrize("step", ["finished", "undone", "made", "of another"])
+def test_what_is_no_recovery_between_its_renames_is_not_taken_for_one(tmp_path: Path, step: str) -> None:
+    directory = stopped_member(tmp_path / "m1")
+    found = between_the_renames(directory)
+    match step:
+        case "finished":
+            found.fresh.rename(directory)
+        case "undone":
+            found.kept.rename(directory)
+        case "made":  # somebody made another member there
+            stopped_member(directory)
+        case _:  # of an earlier one, and the directory was removed by somebody
+            found.kept.rename(found.kept.with_name(f"m1.before-recovery-{'0' * 16}"))
+    assert interrupted(directory) is None
+
+
+def test_two_who_make_an_interrupted_recovery_anew_don_t_meet(tmp_path: Path) -> None:
+    """Nor one with the recovery itself, which is between its renames for a moment."""
+    directory = stopped_member(tmp_path / "m1")
+    found = between_the_renames(directory)
+    remains = examine(found.kept)
+    there = sorted(path.name for path in tmp_path.iterdir())
+    running = Store.open(found.kept, "m1").store
+    try:
+        with pytest.raises(Locked):
+            recover(directory, remains, peer="10.0.0.1:8369", floor=None, wall=NOW)
+    finally:
+        running.close(clean=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])

@@ -124,6 +124,21 @@ def test_a_wrong_option_ends_with_two_and_names_it(tmp_path: Path) -> None:
         assert "heartbeat_ms (--heartbeat-ms): must be an integer" in member.said()
 
 
+def test_where_a_recovery_was_interrupted_no_member_begins(tmp_path: Path) -> None:
+    """It would found a cluster of its own, in the place of the one that is to be recovered. Nor does it come back under
+    a new id: what was put aside is sound.
+    """
+    aside = tmp_path / f"data.before-recovery-{'0' * 16}"
+    aside.mkdir()
+    (tmp_path / f".data.recovered-{'0' * 16}").mkdir()
+    for more in ({}, {"rejoin": "http://127.0.0.1:1"}):
+        with process(tmp_path, **more) as member:
+            assert member.ended() == 65
+            assert f"The member's directory is {aside} now" in member.said()
+            assert f"Next step: tell it again, `tenure recover --data-dir {tmp_path}/data`" in member.said()
+            assert not (tmp_path / "data").exists()
+
+
 def test_an_address_in_use_ends_with_one_before_the_directory_is_touched(tmp_path: Path) -> None:
     for key in ("api", "peer"):
         with socket.socket() as taken:

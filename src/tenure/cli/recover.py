@@ -27,6 +27,10 @@ _WITNESS = (
     "what it holds is a copy that a leader sent it, and the log since; it never served it. "
     "If another survives whose (term, index) is no less, recover from that one."
 )
+_INTERRUPTED = (
+    "An earlier recovery was interrupted. What it had put aside ({aside}) is what is told of here: it is put back, "
+    "and the recovery made anew. To undo it instead, give that its old name."
+)
 _NO_SEAT = (
     "This member has NO SEAT by the last change in its log: it had left, or was not taken in yet. Any number of "
     "acknowledged writes may be missing here. If a voter survives, compare (term, index) first."
@@ -55,14 +59,16 @@ def command(
     First read docs/operating/recovery.md.
     """  # fmt: skip
     from tenure.leadership.terms import founding_stamp
-    from tenure.server.recovering import examine, place_of, recover
+    from tenure.server.recovering import examine, interrupted, place_of, recover
 
     wall = WallMs(time.time_ns() // 1_000_000)
     if term_floor is not None:
         founding_stamp(wall, term_floor)  # refused here, or a dry run would recommend what will be refused
     given = None if peer is None else str(served({"peer": peer}).advertise_peer)
     data_dir = place_of(data_dir)
-    remains = examine(data_dir)
+    left = interrupted(data_dir)
+    remains = examine(data_dir if left is None else left.kept)
+    aside = None if left is None else left.kept
     if remains.needs_nobody and not again:
         raise Unsafe(_not_lost(data_dir, remains))
     at = given or remains.peer
@@ -70,9 +76,10 @@ def command(
         raise Invalid("peer", "this member has no seat whose address could be kept; give --peer HOST:PORT")
     if not meant:
         if as_json:
-            printing.say(printing.json_line({"dry_run": True, **_facts(remains)}))
+            found = {"interrupted": None if aside is None else str(aside), **_facts(remains)}
+            printing.say(printing.json_line({"dry_run": True, **found}))
         else:
-            printing.say(_described(data_dir, remains, _to_do_it(data_dir, given, term_floor, again)))
+            printing.say(_described(data_dir, aside, remains, _to_do_it(data_dir, given, term_floor, again)))
         return Exit.OK
     made, kept = recover(data_dir, remains, peer=at, floor=term_floor, wall=wall)
     if as_json:
@@ -154,7 +161,7 @@ def _to_do_it(data_dir: Path, peer: str | None, term_floor: int | None, again: b
     return shlex.join([*words, _MEANT])
 
 
-def _described(data_dir: Path, remains: "Remains", to_do_it: str) -> str:
+def _described(data_dir: Path, aside: Path | None, remains: "Remains", to_do_it: str) -> str:
     from tenure.server.snapshot_files import contents
 
     found = contents(remains.state)
@@ -163,6 +170,7 @@ def _described(data_dir: Path, remains: "Remains", to_do_it: str) -> str:
     return "\n".join(
         (
             f"DRY RUN: nothing was changed in {data_dir}, member {remains.name} ({remains.member})",
+            *([] if aside is None else [_INTERRUPTED.format(aside=aside)]),
             *_warnings(remains),
             "",
             f"KEPT: all that this member has, to index {remains.last_index} of consensus term {remains.last_term}:",

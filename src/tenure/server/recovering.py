@@ -2,9 +2,17 @@
 
 Only for when a majority is lost for ever. What the lost members alone had is lost; what this one has is kept, also
 what may never have been acknowledged to anybody. The old directory stays beside the new one, under another name.
+
+Killed at whatever place, it leaves names that say where, and is told again: of DIR, with the new lineage's nonce N,
+- .DIR.recovered, or .DIR.recovered-N alone: the new directory; DIR is as it was. Removed, and made anew
+- .DIR.recovered-N and DIR.before-recovery-N: the old one is put aside, and nothing stands in its place
+  (`Interrupted`). It is put back first. Until then no member starts at DIR: it would be another, or found a cluster
+- DIR.before-recovery-N alone: it is done
 """
 
+import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +49,50 @@ class NothingThere(TenureError):
 
 class Unmovable(TenureError):
     """The directory can't be put aside."""
+
+
+class Interrupted(Struct, frozen=True):
+    """A recovery was killed between its two renames. `kept`: the old directory; `fresh`: the one that was to come."""
+
+    kept: Path
+    fresh: Path
+
+    def text(self, directory: Path) -> str:
+        """For who would start a member there."""
+        to_do = shlex.join(["tenure", "recover", "--data-dir", str(directory.resolve())])
+        return (
+            f"{directory}: a recovery was interrupted. The member's directory is {self.kept} now, and nothing has "
+            f"taken its place. Next step: tell it again, `{to_do}`"
+        )
+
+
+def interrupted(directory: Path) -> Interrupted | None:
+    """By the names alone; nothing is touched. Whatever makes the directories of services may have made an empty one."""
+    try:
+        directory = directory.resolve()
+        if directory.exists() and any(directory.iterdir()):
+            return None
+        there = {path.name: path for path in directory.parent.iterdir()}
+    except (OSError, RuntimeError):
+        return None  # whoever opens it says what is wrong
+    for name, path in sorted(there.items()):
+        kept = there.get(_kept_name(directory, name.removeprefix(_fresh_name(directory, ""))))
+        if _is_fresh(directory, name) and kept is not None:
+            return Interrupted(kept, path)
+    return None
+
+
+def _fresh_name(directory: Path, nonce: str) -> str:
+    """Of the new directory when it is whole."""
+    return f".{directory.name}.recovered-{nonce}"
+
+
+def _is_fresh(directory: Path, name: str) -> bool:
+    return re.fullmatch(re.escape(_fresh_name(directory, "")) + "[0-9a-f]{16}", name) is not None
+
+
+def _kept_name(directory: Path, nonce: str) -> str:
+    return f"{directory.name}.before-recovery-{nonce}"
 
 
 def place_of(directory: Path) -> Path:
@@ -196,11 +248,14 @@ def recover(
     directory = place_of(directory)
     if not directory.name:
         raise Unmovable(f"{directory} has no place beside it. Next step: move what it holds to a directory of its own")
+    left = interrupted(directory)
     fresh = directory.with_name(f".{directory.name}.recovered")
-    old = Folder(directory)
-    old.lock()  # also while it gets its new name: what another recovery is making isn't taken for a leftover
+    old = Folder(directory if left is None else left.kept)
+    old.lock()  # also while it gets another name: what another recovery is making isn't taken for a leftover
     try:
-        _clear(fresh)
+        if left is not None:
+            _put_back(directory, left)
+        _clear(directory, fresh)
         revived = revive(
             remains.state,
             [Heir(remains.name, peer, fresh)],
@@ -212,36 +267,68 @@ def recover(
             why=reason,
             draw=draw,
         )
-        kept = directory.with_name(f"{directory.name}.before-recovery-{revived.lineage[-1]}")
-        _put_in_place(fresh, directory, kept)
+        kept = _put_in_place(fresh, directory, revived.lineage[-1])
     finally:
         old.unlock()
     return revived, kept
 
 
-def _clear(fresh: Path) -> None:
-    """Remove what a recovery left that was killed before it put the old directory aside. The name is ours alone, and
+def _put_back(directory: Path, left: Interrupted) -> None:
+    """The old directory has its name again, in one step. Under its lock: the one that put it aside is no more."""
+    if interrupted(directory) != left:
+        raise Unmovable(f"{directory}: another recovery has just been at it. Next step: look again, without the deed")
+    try:
+        left.kept.rename(directory)  # over an empty one too
+    except OSError as error:
+        raise Unmovable(
+            f"{left.kept} can't be renamed to {directory.name}: {error.strerror}, and nothing was changed. "
+            "Next step: do that by hand, and tell it again"
+        ) from error
+    sync(directory.parent)
+
+
+def _clear(directory: Path, fresh: Path) -> None:
+    """Remove what a recovery left that was killed before it put the old directory aside. The names are ours alone, and
     no member was ever started there; a link or a file isn't of our making, and stays.
     """
     try:
-        shutil.rmtree(fresh)
-    except FileNotFoundError:
-        return
+        whole = sorted(path for path in directory.parent.iterdir() if _is_fresh(directory, path.name))
     except OSError as error:
         raise Unmovable(
-            f"{fresh} is in the way, and nothing was changed: {error.strerror or error}. Next step: look what it is, "
-            "and remove it or give it another name"
+            f"{directory.parent} can't be looked into, and nothing was changed: {error.strerror}. Next step: let this "
+            "process read and write there"
         ) from error
+    for one in (fresh, *whole):
+        try:
+            shutil.rmtree(one)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Unmovable(
+                f"{one} is in the way, and nothing was changed: {error.strerror or error}. Next step: look what it is, "
+                "and remove it or give it another name"
+            ) from error
 
 
-def _put_in_place(fresh: Path, directory: Path, kept: Path) -> None:
+def _put_in_place(fresh: Path, directory: Path, nonce: Nonce) -> Path:
+    """The old directory's new name. Whoever is killed on the way leaves names that tell where he was."""
+    whole = directory.with_name(_fresh_name(directory, nonce))
+    kept = directory.with_name(_kept_name(directory, nonce))
+    fresh.rename(whole)
     try:
         directory.rename(kept)
     except OSError as error:
-        shutil.rmtree(fresh)
+        shutil.rmtree(whole)
         raise Unmovable(
             f"{directory} can't be renamed to {kept.name}, and nothing was changed: {error.strerror}. Next step: if it "
             "is a mount point, move what it holds to a directory below it, and give that one with --data-dir"
         ) from error
-    fresh.rename(directory)
+    try:
+        whole.rename(directory)
+    except OSError as error:
+        raise Unmovable(
+            f"{directory} is {kept.name} now, and {whole.name} can't take its place: {error.strerror}. Next step: move "
+            "away whatever is there meanwhile, and tell it again"
+        ) from error
     sync(directory.parent)
+    return kept

@@ -84,8 +84,13 @@ def _life(config: Config, argv_options: Mapping[str, object], log: Log) -> "int 
     import uvloop  # late: `--help` and a wrong flag shouldn't load a loop
 
     from tenure.server import assembly
+    from tenure.server.recovering import interrupted
     from tenure.storage import Corrupt, DiskFailed, Locked, NoSpace, StorageError
 
+    left = interrupted(config.data_dir)
+    if left is not None:  # a member that began here would take the place of the one that is to be recovered
+        log.tell("error", "start_failed", text=left.text(config.data_dir))
+        return exit_data
     try:
         listener = assembly.bind(config.api)
         assembly.bind(config.peer, "peer").close()  # the transport opens it again
