@@ -6,7 +6,7 @@ in `demanded`.
 
 from typing import Final
 
-from tests.mutants import consensus, failover, healing, keeper, leases, members, snapshots, transfers
+from tests.mutants import addresses, consensus, failover, healing, keeper, leases, members, snapshots, transfers
 from tests.mutants.mutant import Mutant
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -18,4 +18,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     + healing.MUTANTS
     + snapshots.MUTANTS
     + transfers.MUTANTS
+    + addresses.MUTANTS
 )

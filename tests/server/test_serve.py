@@ -131,12 +131,16 @@ def test_where_a_recovery_was_interrupted_no_member_begins(tmp_path: Path) -> No
     aside = tmp_path / f"data.before-recovery-{'0' * 16}"
     aside.mkdir()
     (tmp_path / f".data.recovered-{'0' * 16}").mkdir()
-    for more in ({}, {"rejoin": "http://127.0.0.1:1"}):
-        with process(tmp_path, **more) as member:
-            assert member.ended() == 65
-            assert f"The member's directory is {aside} now" in member.said()
-            assert f"Next step: tell it again, `tenure recover --data-dir {tmp_path}/data`" in member.said()
-            assert not (tmp_path / "data").exists()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"  # whoever got as far as this would say so, and end
+        for more in ({}, {"rejoin": "http://127.0.0.1:1"}):
+            with process(tmp_path, api=address, **more) as member:
+                assert member.ended() == 65
+                assert f"The member's directory is {aside} now" in member.said()
+                assert f"Next step: tell it again, `tenure recover --data-dir {tmp_path}/data`" in member.said()
+                assert not (tmp_path / "data").exists()
 
 
 def test_an_address_in_use_ends_with_one_before_the_directory_is_touched(tmp_path: Path) -> None:
