@@ -164,6 +164,16 @@ def test_promote_waits_until_it_has_caught_up_if_it_is_told_to(member: Tenure, e
     assert member("promote", "m4", "--wait", "20s").code == 8, "what doesn't pass by itself is not waited for"
 
 
+def test_who_waited_for_a_change_that_stays_halfway_hears_how_to_end_it(member: Tenure, engine: Scripted) -> None:
+    """More time alone need not help: nobody may tell that one again (P7.2)."""
+    halfway = "the place of m1 goes to m5: that is halfway"
+    engine.script = lambda request: Refused("change_pending", halfway, retry_after_ms=500)
+    late = member("replace", "m1", "--by", "m4", "--as", "voter", "--wait", "300ms")
+    assert (late.code, f"waited 0.3 s: {halfway}" in late.err) == (6, True)
+    assert "given up by demoting its newcomer" in late.err
+    assert "Give it more time" not in late.err
+
+
 def test_who_waited_for_the_second_step_hears_of_the_first_although_nobody_answers_then(
     member: Tenure, engine: Scripted
 ) -> None:

@@ -223,7 +223,10 @@ def _changed(client: Client, request: AnyChange, wait_us: int) -> MembersView:
                 said = f"{error.reason}; before that: {last}"
                 raise type(error)(said, error.refused, next_step=error.next_step) from error
             if time.monotonic() >= deadline:
-                step = "Give it more time (--wait), and see its lag: `tenure status`."
+                is_held_up = error.code == "change_pending"
+                step = (
+                    error.next_step if is_held_up else "Give it more time (--wait), and see its lag: `tenure status`."
+                )
                 raise TimedOut(f"waited {wait_us / 1e6:g} s: {error.reason}", next_step=step) from error
             if not told:
                 told = error.reason

@@ -203,7 +203,10 @@ _next_steps: Final[dict[Code, str]] = {
     ),
     "version_too_old": "Upgrade what is named; `tenure status --json` tells each member's version (`speaks`).",
     "stale_configuration": "See the members as they are (`tenure member list`), and decide anew.",
-    "change_pending": "Try again when the change under way is done; `tenure member list` shows the members.",
+    "change_pending": (
+        "Try again when the change under way is done; `tenure member list` shows the members. A replacement that stays "
+        "halfway is ended by telling it again, or given up by demoting its newcomer: `tenure member demote`."
+    ),
     "not_caught_up": "See its lag: `tenure member list`; or let the command wait: --wait 60s.",
     "loses_quorum": "Bring the members back that can't be heard, or remove those that are gone for ever first.",
     "last_voter": "Add and promote another member first.",
