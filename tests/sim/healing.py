@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from tenure.base.ids import MemberId
 from tenure.base.instants import NEVER
-from tenure.leadership.engine import AnyRequest, AnyResult, Refused, Stepdown, Stepped
-from tenure.leadership.members import MembersView, ReplaceMember
-from tenure.raft.entries import voters_max
+from tenure.leadership.engine import AnyResult, Refused, Stepdown, Stepped
 from tenure.raft.state import Leader
 from tests.sim import cutting
+from tests.sim.changing import Changing
 from tests.sim.cutting import Ways
 from tests.sim.host import Host
 from tests.sim.keeping import Keeping
@@ -35,7 +34,6 @@ QUIET_STEPS_MAX: Final = 20_000  # how many steps more the last operations may t
 QUIET_PATIENCES: Final = 3  # … if a client has had the time to lose its patience so often
 CATCHING_UP_STEPS: Final = 2_000  # so many steps more, as long as those who are behind come nearer
 CATCHING_UP_BOUNDS: Final = 20  # the same in time, so often the bound
-CHANGE_US: Final = 30 * SECOND  # a newcomer is taken in, brought up by a snapshot and promoted within that
 EXPIRY_SLACK_US: Final = 3 * SECOND
 ENTRIES_BEHIND: Final = 50
 
@@ -62,7 +60,7 @@ class Healing:
         self.fail_over()
         self.hand_over()
         self.partial()
-        self.change_members()
+        Changing(self).go()
         run.steps(begun + (end - begun) * 3 // 5)
         for client in run.clients:
             client.stopped = True
@@ -347,43 +345,6 @@ class Healing:
             if 2 * len(reach) > len(self.world.voters()) and logs[0] == max(logs):
                 return True
         return False
-
-    # --- L7, members ------------------------------------------------------------------------------------------------
-
-    def change_members(self) -> None:
-        """L7: where nothing fails a newcomer is taken in, catches up and votes, and somebody leaves."""
-        operator, rng = self.run.operator, self.rng
-        if not self.world.plan.changing or self.world.plan.engine.pending_max < 1_000 or not self.quorum_without(1):
-            return
-        newcomer = operator.add()
-        if newcomer is None:
-            return
-        voters = self.world.voters()
-        witnesses = self.observer.seats.configuration.has().witnesses
-        if len(voters) == voters_max and 2 * witnesses >= len(voters) - 1:
-            return  # no eighth may vote, and without one of the four voters the three witnesses would be half (P8)
-        leaving = rng.choice([host for host in voters if host.gone] or voters)
-        self.asked_until_done(ReplaceMember(leaving.id, newcomer.id), "a newcomer replaces a voter", newcomer)
-        self.world.seen["replaced"] += 1
-        self.converge("a member was replaced")
-
-    def asked_until_done(self, request: AnyRequest, text: str, newcomer: Host) -> None:
-        """Ask again and again, as the answers say (it must be taken in and catch up first), until it is done."""
-        operator, world = self.run.operator, self.world
-        end = world.now + CHANGE_US
-        while True:
-            tag = operator.ask(request)
-            last = world.now + 3 * SECOND
-            while tag in operator.asked and world.now < last:
-                self.run.steps(world.steps + LOOK_STEPS)
-            answer = operator.results.pop(tag, None)
-            if isinstance(answer, MembersView) and newcomer in world.voters():
-                return
-            if isinstance(answer, Refused) and answer.code in {"was_removed", "not_voter"}:
-                return  # his place is gone by a change that was asked for before, and was done late
-            if world.now > end:
-                self.observer.fail("L7", f"{text}, and isn't done: {answer}; {', '.join(self.shown())}")
-            self.run.steps(world.steps + 5 * LOOK_STEPS)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
