@@ -254,3 +254,23 @@ def test_a_recovery_may_be_killed_at_any_rename_and_told_again(tmp_path: Path) -
         raise AssertionError("it never comes to an end")
     assert number > 3
     assert interruptions == 1, "between the two renames nothing is there"
+
+
+def test_a_recovery_whose_disk_fails_at_any_rename_says_so_and_may_be_told_again(tmp_path: Path) -> None:
+    for number in range(1, RENAMES_MAX):
+        folder = tmp_path / str(number)
+        where = stopped_member(folder / "m1")
+        words = ("recover", "--data-dir", str(where), "--majority-is-lost-for-ever")
+        first = tenure(*words, before=injected(tmp_path / "strace", inject("/^rename", error="EIO", when=number)))
+        if first.returncode == 0:
+            break
+        assert "Input/output error" in first.stderr, first.stderr
+        assert "Next step" in first.stderr, first.stderr
+        assert "Traceback" not in first.stderr, first.stderr
+        again = tenure(*words)
+        assert again.returncode == 0, again.stderr
+        assert " is a cluster of its own now" in again.stdout
+        assert len(told("recover", "--data-dir", str(where), "--again")["lineage"]) == 2
+    else:
+        raise AssertionError("it never comes to an end")
+    assert number > 3

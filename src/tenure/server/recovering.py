@@ -314,7 +314,12 @@ def _put_in_place(fresh: Path, directory: Path, nonce: Nonce) -> Path:
     """The old directory's new name. Whoever is killed on the way leaves names that tell where he was."""
     whole = directory.with_name(_fresh_name(directory, nonce))
     kept = directory.with_name(_kept_name(directory, nonce))
-    fresh.rename(whole)
+    try:
+        fresh.rename(whole)
+    except OSError as error:
+        raise Unmovable(
+            f"{fresh} can't be renamed, and nothing was changed: {error.strerror}. Next step: tell it again"
+        ) from error
     try:
         directory.rename(kept)
     except OSError as error:
