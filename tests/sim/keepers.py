@@ -69,8 +69,7 @@ class KeeperNode(Node):
         if self.core is None:
             self.core = KeeperCore(Settings(NodeId(self.name), self.ttl_ms), SplitMix64(self.rng.getrandbits(64)))
             self.dialer = Dialer(SplitMix64(self.rng.getrandbits(64)))
-            founders = [host.api for host in self.world.hosts[: self.world.plan.voters]]
-            self.dialer.learn(self.rng.sample(founders, min(ENDPOINTS, len(founders))))
+            self.dialer.learn(self.written_down())
             self.looks = self.rng.random() < 0.5
         elif self.unsent is not None:
             stream, frames = self.unsent
@@ -83,6 +82,11 @@ class KeeperNode(Node):
         self.turn()
         self.publish()
         self.act()
+
+    def written_down(self) -> list[str]:
+        """Endpoints in its configuration: founders, who may have left long ago, and somebody who belongs there now."""
+        founders = [host.api for host in self.world.hosts[: self.world.plan.voters]]
+        return [*self.rng.sample(founders, min(ENDPOINTS, len(founders))), self.rng.choice(self.world.seated()).api]
 
     def ended(self) -> None:
         """The process dies. The kernel ends its connections, unless the machine has died with it."""

@@ -48,9 +48,21 @@ class Keeping:
         world.seen["keepers served"] += len(self.able())
 
     def able(self) -> list[KeeperNode]:
-        """Who lives, and whose TTL is long enough."""
+        """Who lives, knows somebody, and whose TTL is long enough."""
         least = max(1 * SECOND, NOTICES * self.healing.notice_us())
-        return [node for node in self.keepers if node.runs() and not node.closing and node.ttl_ms * MS >= least]
+        there = {host.api for host in self.healing.healthy()}
+        return [
+            node
+            for node in self.keepers
+            if node.runs() and not node.closing and node.ttl_ms * MS >= least and self.knows(node, there)
+        ]
+
+    def knows(self, node: KeeperNode, there: set[str]) -> bool:
+        """Whether any endpoint that it knows is somebody's: while it stood still, or was cut off, all may have left."""
+        if node.dialer is not None and not there.isdisjoint(node.dialer.known()):
+            return True
+        self.healing.world.seen["keeper knows nobody that is left"] += 1
+        return False
 
     def missing(self) -> str:
         """What is, in words; empty: nothing."""

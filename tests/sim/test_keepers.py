@@ -8,7 +8,7 @@ import pytest
 
 from tenure.base.chance import SplitMix64
 from tenure.base.ids import ElectionName, NodeId, Term
-from tenure.base.instants import Instant
+from tenure.base.instants import NEVER, Instant
 from tenure.client import events as told
 from tenure.client.dialer import Dialer
 from tenure.client.keeper import KeeperCore, Settings
@@ -242,11 +242,42 @@ def test_a_keeper_that_never_gets_a_session_fails_the_liveness_phase() -> None:
     go_on(run, 4)
     node.ended()
     node.core = KeeperCore(Settings(NodeId(node.name), node.ttl_ms), SplitMix64(7))
-    node.dialer = Dialer(SplitMix64(7))  # it knows no endpoint
+    node.dialer = Idle(SplitMix64(7))
+    node.dialer.learn(host.api for host in run.world.seated())
     keeping = Keeping(run.healing)
     keeping.keepers = [node]
     with pytest.raises(Broken, match="has no session"):
         keeping.look()
+
+
+class Idle(Dialer):
+    """Knows whom to dial, and dials nobody."""
+
+    def dial(self, now: Instant, avoid: str | None = None) -> tuple[str, ...]:
+        return ()
+
+    def deadline(self, avoid: str | None = None) -> Instant:
+        return NEVER
+
+
+def test_a_keeper_of_whose_endpoints_none_is_left_is_waited_for_by_nobody() -> None:
+    """Seed 1558: a new process knew only founders, and all of them had been replaced."""
+    run, node = started()
+    go_on(run, 4)
+    keeping = Keeping(run.healing)
+    keeping.keepers = [node]
+    assert keeping.able() == [node]
+    node.dialer = Dialer(SplitMix64(7))
+    node.dialer.learn(["http://gone:8368"])
+    assert keeping.able() == []
+    assert run.world.seen["keeper knows nobody that is left"] == 1
+
+
+def test_what_is_written_down_for_a_process_names_somebody_who_is_there() -> None:
+    run, node = started()
+    node.rng = Random(1)
+    apis = [host.api for host in run.world.seated()]
+    assert {node.written_down()[-1] for _ in range(50)} == set(apis)
 
 
 def test_the_end_of_a_member_reads_what_the_end_of_the_keeper_writes() -> None:
