@@ -201,6 +201,16 @@ CHANGES = (
         ),
     ),
     Mutant(
+        "place-held-by-who-cannot-leave", "P7.2", "raft/membership.py",
+        "        if one.member == wish.member and isinstance(refusal(_without(now, one.member)), Refusal):\n"
+        "            continue\n",
+        "",
+        "a member whose replacement another's going has made impossible can be replaced by nobody any more",
+        (
+            "raft/test_membership.py::test_a_replacement_made_impossible_by_a_going_holds_no_place",
+        ),
+    ),
+    Mutant(
         "one-newcomer-for-two-places", "P7.2", "raft/membership.py",
         "        if one.member == wish.member or one.by == wish.by:\n",
         "        if one.member == wish.member:\n",

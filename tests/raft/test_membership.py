@@ -316,6 +316,19 @@ def test_a_place_is_for_one_newcomer_and_a_newcomer_for_one_place() -> None:
         assert len(step(halfway, wish).voters()) == voters
 
 
+def test_a_replacement_made_impossible_by_a_going_holds_no_place() -> None:
+    """Found by the simulation, seed 4072153720005: m7 could be replaced by nobody any more."""
+    now = made({"w": "witness", "a": "voter", "b": "voter", "c": "observer", "d": "observer"})
+    first, second = Replace(MemberId("a"), MemberId("c")), Replace(MemberId("a"), MemberId("d"))
+    halfway = step(now, first)
+    assert code_of(halfway, second) == "change_pending"
+    alone = step(halfway, Remove(MemberId("b")))
+    assert code_of(alone, first) == "too_many_witnesses", "w and c would be left"
+    for last in (first, second):
+        done = step(step(alone, second), last)
+        assert (set(done.voters()), done.replacements) == ({"w", "c", "d"}, ())
+
+
 def test_who_was_removed_for_itself_leaves_no_place() -> None:
     """It would only be one voter more."""
     now = made({"a": "voter", "b": "voter", "c": "voter", "d": "observer", "e": "observer"})

@@ -57,7 +57,7 @@ class Changing:
                 return
             if isinstance(answer, Refused) and answer.code in {"was_removed", "not_voter"}:
                 return  # his place is gone by a change that was asked for before, and was done late
-            if isinstance(answer, Refused) and answer.code == "change_pending":
+            if isinstance(answer, Refused) and answer.code == "change_pending" and "halfway" in answer.reason:
                 request, newcomer = self.halfway(request, newcomer)
             if world.now > end:
                 text = f"{newcomer.name} replaces a voter, and that isn't done: {answer}"
