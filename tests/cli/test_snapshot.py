@@ -1,6 +1,7 @@
 """`tenure snapshot` and `tenure recover`: what they make, what they refuse, and in which words."""
 
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +196,21 @@ def test_recover_of_one_whose_cluster_may_have_had_another_voter_is_not_refused(
     changed(where, (M1,))
     refused = tenure("recover", "--data-dir", str(where))
     assert (refused.code, "already" in refused.err) == (8, False), "an observer counts for nothing"
+
+
+def test_an_interrupted_recovery_of_who_had_lost_nobody_says_how_to_undo_it(tenure: Tenure, tmp_path: Path) -> None:
+    """`tenure serve` says that it shall be told again, so that must not end in a refusal that leads nowhere."""
+    where = changed(stopped_member(tmp_path / "m1"), (M1, M4), (M1,))
+    first = tenure("recover", "--data-dir", str(where), "--again", "--majority-is-lost-for-ever", "--json").json
+    kept = Path(first["kept"])
+    where.rename(tmp_path / f".m1.recovered-{first['lineage'][-1]}")
+    refused = tenure("recover", "--data-dir", str(where))
+    assert refused.code == 8
+    assert f"What it had put aside ({kept}) is m1, the only voter of its cluster" in refused.err
+    undo = f"mv -T {kept} {where}"
+    assert f"`{undo}`" in refused.err
+    assert subprocess.run(undo.split(), check=False).returncode == 0
+    assert "start it as before; if this directory is an older copy" in tenure("recover", "--data-dir", str(where)).err
 
 
 def test_recover_goes_on_where_another_was_killed_between_its_renames(tenure: Tenure, tmp_path: Path) -> None:

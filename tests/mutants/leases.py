@@ -547,8 +547,8 @@ HOLDER = (
     ),
     Mutant(
         "a-reading-before-the-next-keepalive-is-missed", "P3.7", "leadership/holder.py",
-        "            if last >= number:\n",
-        "            if last > number:\n",
+        "            if last < number:\n",
+        "            if last <= number:\n",
         "a machine that stood still right after its keepalive believes for so much longer",
         (
             "leadership/test_holder.py::test_a_machine_that_stood_still_for_a_moment_has_that_much_less",

@@ -202,8 +202,7 @@ CHANGES = (
     ),
     Mutant(
         "place-held-by-who-cannot-leave", "P7.2", "raft/membership.py",
-        "        if one.member == wish.member and isinstance(refusal(_without(now, one.member)), Refusal):\n"
-        "            continue\n",
+        "        if isinstance(second, Refusal):\n            continue\n",
         "",
         "a member whose replacement another's going has made impossible can be replaced by nobody any more",
         (

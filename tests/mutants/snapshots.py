@@ -261,8 +261,8 @@ REVIVING = (
     ),
     Mutant(
         "interrupted-recovery-goes-unseen", "P1.4", "server/recovering.py",
-        "        if directory.exists() and any(directory.iterdir()):\n",
-        "        if directory.exists():\n",
+        " and any(path.name != Folder(directory).lock_file.name for path in directory.iterdir()):\n",
+        ":\n",
         "what makes an empty directory for a service hides the member that was put aside",
         ("server/test_recovering.py::test_a_recovery_that_was_killed_between_its_renames_is_made_anew",),
     ),

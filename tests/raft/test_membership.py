@@ -329,6 +329,19 @@ def test_a_replacement_made_impossible_by_a_going_holds_no_place() -> None:
         assert (set(done.voters()), done.replacements) == ({"w", "c", "d"}, ())
 
 
+def test_a_place_that_another_has_taken_is_kept_for_nobody() -> None:
+    """At seven voters, where the old one goes first."""
+    names = [MemberId(f"m{number}") for number in range(9)]
+    start = made({**dict.fromkeys(names[:7], "voter"), names[7]: "observer", names[8]: "observer"})
+    first, second = Replace(names[0], names[7]), Replace(names[1], names[7])
+    halfway = step(start, first)
+    assert code_of(halfway, second) == "change_pending"
+    filled = step(halfway, Promote(names[8]))
+    assert code_of(filled, first) == "too_many_voters"
+    done = step(step(filled, second), second)
+    assert (set(done.voters()), done.replacements) == ({*names[2:7], names[7], names[8]}, ())
+
+
 def test_who_was_removed_for_itself_leaves_no_place() -> None:
     """It would only be one voter more."""
     now = made({"a": "voter", "b": "voter", "c": "voter", "d": "observer", "e": "observer"})

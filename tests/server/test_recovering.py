@@ -94,15 +94,19 @@ def between_the_renames(directory: Path) -> Interrupted:
     return Interrupted(kept, fresh)
 
 
-@pytest.mark.parametrize("has_empty", [False, True], ids=["nothing", "an empty directory"])
-def test_a_recovery_that_was_killed_between_its_renames_is_made_anew(tmp_path: Path, has_empty: bool) -> None:
-    """Where the directory was there is nothing, or what makes the directories of services has made an empty one."""
+@pytest.mark.parametrize("there", ["nothing", "an empty directory", "a lock alone"])
+def test_a_recovery_that_was_killed_between_its_renames_is_made_anew(tmp_path: Path, there: str) -> None:
+    """Where the directory was there is nothing, or what makes the directories of services has made an empty one, or a
+    member that ended there at once one with a lock.
+    """
     directory = stopped_member(tmp_path / "m1")
     remains = examine(directory)
     assert interrupted(directory) is None
     found = between_the_renames(directory)
-    if has_empty:
+    if there != "nothing":
         directory.mkdir()
+    if there == "a lock alone":
+        (directory / "lock").touch()
     assert interrupted(directory) == found
     again = examine(found.kept)
     assert (again.lineage, again.last_index) == (remains.lineage, remains.last_index), "nothing of it is lost"

@@ -70,7 +70,7 @@ def command(
     remains = examine(data_dir if left is None else left.kept)
     aside = None if left is None else left.kept
     if remains.needs_nobody and not again:
-        raise Unsafe(_not_lost(data_dir, remains))
+        raise Unsafe(_not_lost(data_dir, remains) if aside is None else _undo(data_dir, aside, remains))
     at = given or remains.peer
     if at is None:
         raise Invalid("peer", "this member has no seat whose address could be kept; give --peer HOST:PORT")
@@ -146,6 +146,15 @@ def _not_lost(data_dir: Path, remains: "Remains") -> str:
     return (
         f"{data_dir}: {remains.name} is the only voter of its cluster, so no majority is lost.{before} "
         f"Next step: start it as before; if this directory is an older copy: {_AGAIN}, which takes new terms"
+    )
+
+
+def _undo(data_dir: Path, aside: Path, remains: "Remains") -> str:
+    undo = shlex.join(["mv", "-T", str(aside), str(data_dir)])
+    return (
+        f"{data_dir}: an earlier recovery was interrupted. What it had put aside ({aside}) is {remains.name}, the only "
+        f"voter of its cluster, so no majority is lost. Next step: `{undo}`, and start it as before; or, if it is an "
+        f"older copy: {_AGAIN}, which takes new terms"
     )
 
 

@@ -205,7 +205,8 @@ _next_steps: Final[dict[Code, str]] = {
     "stale_configuration": "See the members as they are (`tenure member list`), and decide anew.",
     "change_pending": (
         "Try again when the change under way is done; `tenure member list` shows the members. A replacement that stays "
-        "halfway is ended by telling it again, or given up by demoting its newcomer: `tenure member demote`."
+        "halfway is ended by telling it again, or given up by demoting its newcomer: `tenure member demote` "
+        "(a witness or an observer: by removing it)."
     ),
     "not_caught_up": "See its lag: `tenure member list`; or let the command wait: --wait 60s.",
     "loses_quorum": "Bring the members back that can't be heard, or remove those that are gone for ever first.",

@@ -66,11 +66,13 @@ class _Peaks:
             kept[:2] = [(kept[1][0], kept[0][1])]
 
     def since(self, number: int) -> int | None:
-        """The largest one after a keepalive was sent; None: there was none."""
-        for last, offset_us in self._kept:
-            if last >= number:
-                return offset_us
-        return None
+        """The largest one after a keepalive was sent; None: there was none. From the newest on: few came after it."""
+        peak_us: int | None = None
+        for last, offset_us in reversed(self._kept):
+            if last < number:
+                break
+            peak_us = offset_us
+        return peak_us
 
     def counts_from(self, number: int, sent: _Sent) -> Instant:
         """By how much REALTIME has gone ahead since, BOOTTIME may have stood still: then that much is over already. The

@@ -248,11 +248,14 @@ def _replace(now: Configuration, wish: Replace) -> Configuration | Refusal | Non
 
 def _taken(now: Configuration, wish: Replace) -> Refusal | None:
     """Two newcomers for one place would be one voter more, one newcomer for two places one less. Before the first step
-    of the pair itself, so each that is halfway is another. One whose old member can't leave any more, because another
-    has left meanwhile, holds nothing: its newcomer has that one's place (found by the simulation, 4072153720005).
+    of the pair itself, so each that is halfway is another. One whose second step can't be taken any more holds nothing:
+    another has left meanwhile, and its newcomer has that one's place (found by the simulation, 4072153720005), or
+    another has come, who has the place that was kept.
     """
     for one in now.replacements:
-        if one.member == wish.member and isinstance(refusal(_without(now, one.member)), Refusal):
+        is_seated = now.seat(one.member) is not None
+        second = refusal(_without(now, one.member)) if is_seated else _promote(now, one.by, wish.role)
+        if isinstance(second, Refusal):
             continue
         if one.member == wish.member or one.by == wish.by:
             text = f"the place of {_called(now, one.member)} goes to {_called(now, one.by)}: that is halfway"

@@ -67,10 +67,12 @@ class Interrupted(Struct, frozen=True):
 
 
 def interrupted(directory: Path) -> Interrupted | None:
-    """By the names alone; nothing is touched. Whatever makes the directories of services may have made an empty one."""
+    """By the names alone; nothing is touched. Whatever makes the directories of services may have made an empty one, or
+    a member that ended there at once one with a lock.
+    """
     try:
         directory = directory.resolve()
-        if directory.exists() and any(directory.iterdir()):
+        if directory.exists() and any(path.name != Folder(directory).lock_file.name for path in directory.iterdir()):
             return None
         there = {path.name: path for path in directory.parent.iterdir()}
     except (OSError, RuntimeError):
@@ -278,6 +280,7 @@ def _put_back(directory: Path, left: Interrupted) -> None:
     if interrupted(directory) != left:
         raise Unmovable(f"{directory}: another recovery has just been at it. Next step: look again, without the deed")
     try:
+        Folder(directory).lock_file.unlink(missing_ok=True)
         left.kept.rename(directory)  # over an empty one too
     except OSError as error:
         raise Unmovable(
