@@ -238,6 +238,27 @@ def test_a_grant_that_nobody_waits_for_is_given_back() -> None:
     assert stage.remaining_ms(9) == 0
 
 
+def test_who_stands_again_gives_back_what_was_over_before() -> None:
+    """Granted anew while the release of the term before was under way, it was over for ever here, and then nobody gave
+    it back: the session held an office that nobody worked in, for as long as it lived (seed 1265).
+    """
+    stage = Stage().lead()
+    stage.turn(after_ms=200).keep()
+    stage.core.release(ORDERS, Term(7))
+    stage.turn()
+    released = stage.find("release")["id"]
+    stage.turn(after_ms=200).keep(("orders", 9))
+    assert stage.kinds() == [], "one thing at a time"
+    stage.say(type="released", id=released, election="orders", term=7)
+    stage.campaign().turn(after_ms=200).keep(("orders", 9))
+    assert stage.remaining_ms(9) == 0
+    back = stage.find("release")
+    assert (back["term"], back.get("withdraw", False)) == (9, False), "it stands for it still"
+    stage.say(type="released", id=back["id"], election="orders", term=9)
+    stage.turn(after_ms=200).keep(("orders", 10))
+    assert stage.remaining_ms(10) > 0
+
+
 def test_an_acknowledgement_sent_for_before_the_grant_does_not_revoke_it() -> None:
     stage = Stage().open().campaign()
     early = stage.find("keep")["number"]

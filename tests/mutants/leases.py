@@ -489,6 +489,20 @@ HOLDER = (
         ("golden:p3_7_closing_ends_everything_first",),
     ),
     Mutant(
+        "who-stands-again-keeps-what-is-over", "P3.7", "client/offices.py",
+        "                if holder.has_ended(lease.election, lease.term):\n",
+        "                if False:\n",
+        "a session holds an office that nobody works in, for as long as it lives",
+        ("client/test_keeper.py::test_who_stands_again_gives_back_what_was_over_before",),
+    ),
+    Mutant(
+        "who-gives-back-stands-no-longer", "P3.6", "client/keeper.py",
+        "withdraw=not stands",
+        "withdraw=True",
+        "who stands again is out of the election and doesn't know",
+        ("client/test_keeper.py::test_who_stands_again_gives_back_what_was_over_before",),
+    ),
+    Mutant(
         "replayed-grant-believed", "P3.1", "client/keeper.py",
         "            case messages.GrantedHint() | messages.EndedHint() | messages.GoneHint():\n",
         "            case messages.GrantedHint(election=election, term=term, fence_token=token):\n"
@@ -577,7 +591,7 @@ HOLDER = (
     ),
     Mutant(
         "ended-term-comes-back", "P3.7", "leadership/holder.py",
-        "            if lease.term <= self._ended.get(lease.election, 0):\n",
+        "            if self.has_ended(lease.election, lease.term):\n",
         "            if lease.term < 0:\n",
         "a late acknowledgement revives what was released",
         ("leadership/test_holder.py::test_an_ended_term_stays_ended_whatever_comes_back",),

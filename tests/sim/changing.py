@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from tenure.leadership.engine import Refused
-from tenure.leadership.members import MembersView, ReplaceMember
+from tenure.leadership.members import MembersView, ReplaceMember, VotingRole
 from tenure.raft.entries import voters_max
 from tests.sim.host import Host
 from tests.sim.plan import SECOND
@@ -65,9 +65,12 @@ class Changing:
             healing.run.steps(world.steps + 5 * LOOK_STEPS)
 
     def halfway(self, request: ReplaceMember, newcomer: Host) -> tuple[ReplaceMember, Host]:
-        """To whom the place goes."""
-        for one in self.seats.configuration.replacements:
-            if one.member == request.member and one.by != newcomer.id:
+        """To whom the place goes, and as what."""
+        configuration = self.seats.configuration
+        for one in configuration.replacements:
+            seat = configuration.seat(one.by)
+            if one.member == request.member and one.by != newcomer.id and seat is not None:
                 self.world.seen["replacement ended"] += 1
-                return ReplaceMember(one.member, one.by), self.world.by_id[one.by]
+                role: VotingRole = "witness" if seat.role == "witness" else "voter"
+                return ReplaceMember(one.member, one.by, role), self.world.by_id[one.by]
         return request, newcomer

@@ -19,7 +19,7 @@ from tenure.base.ids import ElectionName, NodeId, SessionId, Term
 from tenure.base.instants import MS, NEVER, SECOND, Instant, Micros, after
 from tenure.client import events as told
 from tenure.client import messages
-from tenure.client.offices import Leading, Offices, Over, Wanted
+from tenure.client.offices import Leading, Offices, Over, Standing, Wanted
 from tenure.client.patience import Patience
 from tenure.client.requests import Pending, Requests
 from tenure.client.states import Closing, Finished, Live, Opening
@@ -252,7 +252,8 @@ class KeeperCore:
         for lease in self.offices.kept(live.holder, kept, live.last_number, now):
             live.holder.end(lease.election, lease.term)
             if not self._requests.concerns(lease.election):
-                self._requests.ask(Release(live.session, lease.election, lease.term, withdraw=True))
+                stands = isinstance(self.offices.all.get(lease.election), Wanted | Standing)  # and goes on to do so
+                self._requests.ask(Release(live.session, lease.election, lease.term, withdraw=not stands))
 
     def _keepalive_refused(self, live: Live, refused: Refused, number: int | None, now: Instant) -> None:
         live.outstanding.pop(number or 0, None)

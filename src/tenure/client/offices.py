@@ -121,6 +121,8 @@ class Offices:
     def _acted_under(self, holder: Holder, lease: Lease, last_number: int, now: Instant) -> bool:
         match self.all.get(lease.election):
             case Wanted() | Standing():
+                if holder.has_ended(lease.election, lease.term):
+                    return False  # before it stood again; else the session would hold what nobody acts under
                 until = holder.valid_until(lease.election)
                 if until is not None and until > now:
                     self.all[lease.election] = Leading(lease.term, lease.fence_token, until, last_number)

@@ -158,7 +158,7 @@ class Holder:
             return
         named = {lease.election for lease in kept.leases}
         for lease in kept.leases:
-            if lease.term <= self._ended.get(lease.election, 0):
+            if self.has_ended(lease.election, lease.term):
                 continue  # P3.7: ended for ever, whatever comes back
             if lease.election in self._withdrawn_at:
                 confirms_from = self._withdrawn_at[lease.election]
@@ -234,6 +234,10 @@ class Holder:
         held = self._held.get(election)
         if held is not None and held.lease.term <= term:
             del self._held[election]
+
+    def has_ended(self, election: ElectionName, term: Term) -> bool:
+        """Whether this term is over for ever here."""
+        return term <= self._ended.get(election, 0)
 
     def withdrawing(self, election: ElectionName) -> None:
         """Before `withdraw` is sent, held or not: end what is held for ever, and believe no acknowledgement about this
