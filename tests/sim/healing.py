@@ -64,6 +64,7 @@ class Healing:
         run.steps(begun + (end - begun) * 3 // 5)
         for client in run.clients:
             client.stopped = True
+        world.resting = True
         run.steps(end)
         self.come_to_rest()
         Keeping(self).look()

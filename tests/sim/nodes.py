@@ -37,6 +37,10 @@ UNCHECKED: float = 0.05
 """How often who doesn't lead any more writes all the same."""
 CURIOUS: float = 0.05
 """How often a leader reads what it wrote, or asks whether its token counts."""
+RESTS: float = 0.9
+"""How often a leader writes nothing in the end: who comes round every few milliseconds can ask for more than a slow
+disk and short queues bear, for ever.
+"""
 LATE: float = 0.02
 """How many writes come to the guarded resource after everything that an outage takes."""
 
@@ -126,6 +130,8 @@ class Node:
             lease = self.leading(election)
             if lease is None:
                 self.unchecked(election)
+                continue
+            if self.world.resting and self.rng.random() < RESTS:
                 continue
             before = self.had.get(election)
             if before is None or before.term != lease.term:

@@ -90,6 +90,8 @@ class World:
         self.steps = 0
         self.trace = 0
         self.healed = False
+        self.resting = False
+        """Clients have stopped, and nodes write seldom: what has gathered in queues can be worked off."""
         self.lineage, self.stamp = lineage, stamp
         self.seen: Counter[str] = Counter()
         """How often each decision was traced, and each fault struck: what a set of seeds has exercised."""
