@@ -244,10 +244,13 @@ class Healing:
         self.converge("whoever was to die")
         if sum(1 for host in self.counted() if host.replica is not None and not host.replica.witness) < 2:
             return
-        near = [host for host in self.near() if host.replica is not None and not host.replica.witness]
-        if len(near) < 2:
+        end = self.world.steps + QUIET_STEPS
+        while not self.somebody_could_take_over() and self.world.steps < end:
+            self.run.steps(self.world.steps + 20)
+        if not self.somebody_could_take_over():
             self.world.seen["too far behind to take over"] += 1
             return
+        self.converge("somebody had caught up")
         self.answers.clear()
         for number in range(1, TRANSFER_TRIES + 1):
             leader = self.serving()[0]
@@ -259,6 +262,14 @@ class Healing:
             if isinstance(answer, Stepped) or (isinstance(answer, Refused) and answer.code == "too_many"):
                 return  # done; or a queue that the plan has made short is full
         self.observer.fail("L7", f"the leadership can't be handed over: {self.answers}; {', '.join(self.shown())}")
+
+    def somebody_could_take_over(self) -> bool:
+        """Whether the leader and another who holds state have nearly all that is committed, and the leader's log ends
+        there, nearly: the target needs all of it first, and narrow ways carry some hundred entries a second.
+        """
+        near = [host for host in self.near() if host.replica is not None and not host.replica.witness]
+        ends = [host.core.log.last_index for host in self.serving() if host.core is not None]
+        return len(near) >= 2 and all(end - self.observer.commit_top <= ENTRIES_BEHIND for end in ends)
 
     def answered(self, tag: int, result: AnyResult | None) -> None:
         """The answer to the transfer; a broken connection is one too."""

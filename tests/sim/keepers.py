@@ -131,6 +131,8 @@ class KeeperNode(Node):
         """Unless it has died, stands still, or something else has woken it meanwhile."""
         if self.acts == acts and not self.down and self.paused_until <= self.world.now:
             self.act()
+        else:
+            self.world.superseded += 1
 
     def stand(self, core: KeeperCore, election: ElectionName) -> bool:
         """Campaign for what is neither held nor asked for; after an end, once everything under it has stopped."""
@@ -292,6 +294,8 @@ class KeeperNode(Node):
         """A timer goes off."""
         if self.timer == timer:
             self.turn()
+        else:
+            self.world.superseded += 1
 
     def clock_changed(self) -> None:
         """What was planned by the old clock counts no more."""

@@ -29,6 +29,8 @@ from tests.sim.world import Teller, World
 FAULTS_STEPS: Final = 15_000
 HEALING_STEPS: Final = 5_000
 REDERIVE_STEPS: Final = 1_000
+WATCHED_US: Final = 10 * MS
+"""No watcher looks oftener: what it could see in between, it is told in one batch."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Outcome:
 
     seed: int
     steps: int
+    """Turns of members, each of which takes whatever came in."""
     simulated_us: int
     trace: int
     operations: int
@@ -46,6 +49,8 @@ class Outcome:
     failure: str = ""
     core_us: int = 0
     """Time of a core that it took."""
+    events: int = 0
+    """Delivered events, timers and completions of a disk, for whomever; those that were superseded don't count."""
     seen: dict[str, int] = field(default_factory=dict)
 
 
@@ -84,7 +89,9 @@ class Run:
             for number in range(plan.nodes)
         ]
         self.watchers = [
-            Watcher(world, f"w{number}", Random(rng.getrandbits(64)), int(1 * MS * 1_000 ** rng.random()))
+            Watcher(
+                world, f"w{number}", Random(rng.getrandbits(64)), max(WATCHED_US, int(1 * MS * 1_000 ** rng.random()))
+            )
             for number in range(plan.watchers)
         ]
         self.operator = Operator(world, Random(rng.getrandbits(64)))
@@ -192,5 +199,6 @@ def run(
         observer.leases.expired,
         failure,
         int((time.process_time() - began) * 1e6),
+        world.events - world.superseded,
         dict(world.seen),
     )

@@ -48,6 +48,8 @@ class Figures:
     expired: int = 0
     core_us: int = 0
     """Time of a core, as far as it was measured."""
+    events: int = 0
+    """Delivered events, timers and completions of a disk: what VERIFICATION calls steps."""
     seen: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: Outcome) -> None:
@@ -60,16 +62,19 @@ class Figures:
         self.elected += outcome.elected
         self.expired += outcome.expired
         self.core_us += outcome.core_us
+        self.events += outcome.events
         self.seen.update(outcome.seen)
         if outcome.failure:
             self.failed[outcome.seed] = outcome.failure
 
     def lines(self) -> Iterator[str]:
         """In words."""
-        each = self.core_us / max(self.steps, 1)
-        rate = f"{each:.1f} µs of a core each, {1e6 / each:,.0f} a second" if each else "not measured"
+        cost = self.core_us / 1e6
+        turns, events = (f"{self.steps / cost:,.0f}", f"{self.events / cost:,.0f}") if cost else ("?", "?")
         yield (
-            f"{self.seeds} seeds, {len(self.failed)} failed; {self.steps:,} steps ({rate}); "
+            f"{self.seeds} seeds, {len(self.failed)} failed; "
+            f"{self.steps:,} turns of members ({turns} a second on one core), "
+            f"{self.events:,} events ({events} a second); "
             f"{self.simulated_us / 3.6e9:.1f} simulated hours, {self.operations:,} operations, "
             f"{self.elected:,} elections, {self.granted:,} grants, {self.expired:,} expiries"
         )

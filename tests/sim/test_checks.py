@@ -372,7 +372,7 @@ def test_shards_are_the_seeds_in_parts() -> None:
 
 
 def outcome_of(seed: int, failure: str = "") -> Outcome:
-    return Outcome(seed, 100, 5, 7, 1, 2, 3, 4, failure, 50, {"fault crash": seed})
+    return Outcome(seed, 100, 5, 7, 1, 2, 3, 4, failure, 50, 300, {"fault crash": seed})
 
 
 def progress_of_one_that_held_and_one_that_failed(folder: Path) -> Path:
@@ -390,7 +390,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert list(second.left(range(4))) == [0, 3]
     assert (second.figures.seeds, second.figures.steps, second.figures.failed) == (2, 200, {2: "S1: broken"})
     assert second.figures.seen == {"fault crash": 3}
-    assert "2 seeds, 1 failed" in next(second.figures.lines())
+    line = next(second.figures.lines())
+    assert "2 seeds, 1 failed; 200 turns of members (2,000,000 a second on one core), 600 events (6,000,000 a" in line
     second.close()
 
 

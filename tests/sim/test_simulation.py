@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tenure.base.ids import BatchNumber, ConsensusTerm, LogIndex, MemberId
-from tenure.raft.entries import Configuration, Entry, HardState
+from tenure.raft.entries import Configuration, Entry, HardState, Seat
 from tenure.raft.ready import Batch
 from tests.sim.clock import Clock
 from tests.sim.disk import Disk
 from tests.sim.plan import RHO_PPM, SECOND, draw
 from tests.sim.run import run
+from tests.sim.world import World
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -83,3 +84,25 @@ def test_a_truncation_comes_before_the_new_entries_of_its_batch() -> None:
     disk.submit(batch(2, entry(2, 2), truncate_from=2))
     disk.complete()
     assert [(held.index, held.term) for held in disk.entries] == [(1, 1), (2, 2)]
+
+
+def test_every_delivered_event_is_counted() -> None:
+    world = World(3, draw(3))
+
+    def turn() -> None:
+        world.steps += 1
+
+    for delay in (1, 2, 2):
+        world.later(delay, lambda: None)
+    world.later(3, turn)
+    world.later(4, turn)
+    world.run_until_step(1)
+    assert (world.events, world.superseded) == (4, 0)
+
+
+def test_a_timer_that_was_set_anew_counts_for_nothing() -> None:
+    world = World(3, draw(3))
+    world.seat((Seat(MemberId("a"), "a", "a:1"),))
+    host = world.hosts[0]
+    world.fired((host, host.timer - 1))
+    assert world.superseded == 1

@@ -88,6 +88,8 @@ class World:
         self.rng = Random(seed ^ 0x7E11E)
         self.now = 0
         self.steps = 0
+        self.events = 0
+        self.superseded = 0
         self.trace = 0
         self.healed = False
         self.resting = False
@@ -188,7 +190,7 @@ class World:
             if not heap or not self._unwatched:
                 self.watch(heap[0][0] if heap else None)
                 self._unwatched = WATCH_EVENTS
-            left = self._unwatched
+            begun = left = self._unwatched
             while left and heap and self.steps < limit:
                 left -= 1
                 self.now, _, act, argument = heappop(heap)
@@ -197,6 +199,7 @@ class World:
                 else:
                     act(argument)
             self._unwatched = left
+            self.events += begun - left
 
     def watch(self, coming: int | None) -> None:
         """Virtual time must pass, and members must take turns: else a run would never end."""
@@ -322,6 +325,7 @@ class World:
         """The loop comes round: everything that came in is one turn."""
         host, life = whose
         if host.replica is None or host.life != life:
+            self.superseded += 1
             return
         host.turn_at = 0
         if host.paused_until > self.now:
@@ -423,6 +427,7 @@ class World:
         """A timer: take a turn if the deadline has really come, else wait on."""
         host, number = timer
         if host.timer != number or host.replica is None:
+            self.superseded += 1
             return
         host.timer_local = NEVER
         if host.paused_until > self.now:
