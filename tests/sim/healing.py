@@ -242,7 +242,7 @@ class Healing:
         target may be far behind, a queue full).
         """
         self.converge("whoever was to die")
-        if sum(1 for host in self.counted() if host.replica is not None and not host.replica.witness) < 2:
+        if not self.two_hold_state():
             return
         end = self.world.steps + QUIET_STEPS
         while not self.somebody_could_take_over() and self.world.steps < end:
@@ -261,7 +261,14 @@ class Healing:
             answer = self.answers[-1]
             if isinstance(answer, Stepped) or (isinstance(answer, Refused) and answer.code == "too_many"):
                 return  # done; or a queue that the plan has made short is full
+        if not self.two_hold_state():  # a change that was under way has ended meanwhile
+            self.world.seen["nobody is left to take over"] += 1
+            return
         self.observer.fail("L7", f"the leadership can't be handed over: {self.answers}; {', '.join(self.shown())}")
+
+    def two_hold_state(self) -> bool:
+        """Whether there are two who vote and could lead."""
+        return sum(1 for host in self.counted() if host.replica is not None and not host.replica.witness) >= 2
 
     def somebody_could_take_over(self) -> bool:
         """Whether the leader and another who holds state have nearly all that is committed, and the leader's log ends
