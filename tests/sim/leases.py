@@ -45,6 +45,10 @@ class Leases:
         """By session: the receipt of the last keepalive that was acknowledged (true time)."""
         self.last_heard: dict[str, int] = {}
         """By session: the last sign of life that reached any member."""
+        self.leaps: list[tuple[int, int]] = []
+        """When a member's clock leapt ahead by how much, too little for its driver to notice: what holders keep their
+        guard for, and beyond what S16 promises (ρ).
+        """
         self.ttl_us: dict[str, int] = {}
         self.validity: dict[str, dict[str, Validity]] = {}
         self.fenced_elections: frozenset[str] = frozenset()
@@ -136,7 +140,8 @@ class Leases:
             return
         ttl = self.ttl_us[transition.session]
         passed = self.world.now - kept
-        if passed < ttl * (1_000_000 - RHO_PPM) // 1_000_000:
+        leapt = sum(leap for when, leap in self.leaps if when >= kept)
+        if passed + leapt < ttl * (1_000_000 - RHO_PPM) // 1_000_000:
             text = f"{transition.session} expired {passed} µs after its last receipt, ttl {ttl}"
             self.observer.fail("S16", text)
 

@@ -160,6 +160,22 @@ def test_states_that_differ_and_a_state_that_the_log_does_not_give_are_found() -
         fresh.replay()
 
 
+def test_a_session_that_expires_early_is_found_unless_a_clock_leapt_unnoticed() -> None:
+    run, _ = led()
+    now, observer = run.world.now, run.world.observer
+    leases = observer.leases
+    session = SessionId("1-a")
+    leases.ttl_us[session], leases.last_kept[session] = 100 * MS, now - 94 * MS
+    revision = max(index for index, entry in observer.committed.items() if entry.data)
+    told = Transition(1, revision, "session_expired", 0, session=session)
+    for leaps in ([], [(now - 95 * MS, 6 * MS)], [(now - 50 * MS, 4 * MS)]):
+        leases.leaps = leaps
+        with pytest.raises(Broken, match="S16: 1-a expired 94000"):
+            leases.on_expired(told)
+    leases.leaps = [(now - 50 * MS, 5 * MS)]
+    leases.on_expired(told)
+
+
 def test_a_term_that_is_granted_twice_is_found() -> None:
     run = quiet()
     leases = run.world.observer.leases

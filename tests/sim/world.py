@@ -486,6 +486,8 @@ class World:
         first: list[Input] = [Lateness(late)] if late >= LATE_MIN_US else []
         if late >= STALL_MIN_US:
             first.insert(0, Stalled(late))
+        elif host.jump:
+            self.observer.leases.leaps.append((self.now, host.jump))
         promises, host.promises = host.promises, ()
         for envelope in promises:
             self.send(host, self.by_id[envelope.to], envelope)
