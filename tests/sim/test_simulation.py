@@ -104,5 +104,8 @@ def test_a_timer_that_was_set_anew_counts_for_nothing() -> None:
     world = World(3, draw(3))
     world.seat((Seat(MemberId("a"), "a", "a:1"),))
     host = world.hosts[0]
+    world.revive(host)
+    world.fired((host, host.timer))
+    assert world.superseded == 0
     world.fired((host, host.timer - 1))
     assert world.superseded == 1
